@@ -1,0 +1,62 @@
+# demo: watch it work.  test: everything, against real servers.  check: format, lint, types, floors.
+# bench: speed beside mbsync.  lock: resolve the locks again.  clean: remove what these made.
+
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test check bench lock clean
+
+demo: $(VENV)/.run
+	@$(BIN)/inboxd demo
+
+test: $(VENV)/.dev
+	@sh tests/install.sh test
+	@$(MAKE) --no-print-directory check
+	$(BIN)/pytest $(PYTEST_FLAGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check daemon tests
+	$(BIN)/ruff check daemon tests
+	$(BIN)/pyright
+	$(BIN)/pytest --quiet tests/test_floors.py
+
+bench: $(VENV)/.dev
+	@sh tests/install.sh bench
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_FLAGS)
+
+# The dev lock is a superset of the run lock, so it satisfies both stamps.
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "installing requirements-dev.lock into $(VENV)"
+	@$(PIP) install --require-hashes -r $<
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.run $@
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing requirements.lock into $(VENV)"
+	@$(PIP) install --require-hashes -r $<
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BIN)/python:
+	@sh tests/install.sh venv "$(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# UPGRADE=--upgrade takes newer versions; without it the locked ones stay where they still fit.
+# hatchling and editables build the editable install, which --require-hashes wants locked too.
+COMPILE = printf 'hatchling>=1.27\neditables>=0.5\n' | $(UV) pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(UPGRADE)
+
+lock:
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pipx install uv, or make lock UV=/path/to/uv" >&2; exit 1; }
+	@touch requirements.lock requirements-dev.lock
+	$(COMPILE) --extra dev --output-file requirements-dev.lock - pyproject.toml
+	$(COMPILE) --extra demo --extra postgres --constraint requirements-dev.lock --output-file requirements.lock - pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find daemon tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,13 @@
+"""The fixtures of every test: real servers, started once a run or once a test.
+
+This folder is on the import path (pytest puts it there for this file), hence `import corpus`, `import servers`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# Before the first of them is imported, so that it does not matter which plugin imports which.
+pytest.register_assert_rewrite("servers")
+
+pytest_plugins = ["servers.certs", "servers.daemon", "servers.dovecot", "servers.smtp", "servers.stores"]
