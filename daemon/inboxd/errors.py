@@ -1,0 +1,184 @@
+"""One error tree. Foreign exceptions are translated into it at the door of the room that met them.
+
+`retry` says whether trying the same again later may help: a supervisor loops on True and parks on False.
+Every message is a sentence a person can act on; it never holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class InboxdError(Exception):
+    """The root of every error this program raises on purpose."""
+
+    retry: ClassVar[bool] = False
+
+
+class Invalid(InboxdError):
+    """Somebody gave a value that cannot be used. `field` names it; the message says what would do."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class NotFound(InboxdError):
+    """The thing asked for by id or name does not exist."""
+
+
+class Conflict(InboxdError):
+    """The request cannot be carried out on the present state."""
+
+
+class SettingsError(InboxdError):
+    """The configuration cannot be used. `lines` holds one sentence per mistake."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+class InUse(InboxdError):
+    """Something this program needs is taken by another one, or out of reach, at this moment."""
+
+    retry = True
+
+
+class StoreError(InboxdError):
+    """The database cannot be used, or failed. Mostly that passes: a lock, a full disk, a server restarting."""
+
+    retry = True
+
+
+class StoreNewer(StoreError):
+    """The database was written by a newer inboxd than this one."""
+
+    retry = False
+
+
+class StoreBusy(InUse):
+    """Another inboxd holds the same state folder."""
+
+
+class SecretUnreadable(InboxdError):
+    """A stored secret cannot be decrypted: wrong key, or the row was tampered with."""
+
+
+class MailServerError(InboxdError):
+    """A mail server, or the way to it, failed.
+
+    `stage` is one of resolve, connect, tls, greeting, starttls, login, select, fetch, idle, ehlo, auth, mail, rcpt,
+    data; `reply` holds the server's own words where it spoke.
+    """
+
+    retry: ClassVar[bool] = True
+    pause_seconds: ClassVar[float] = 0.0
+    reason: ClassVar[str] = "error"
+
+    def __init__(self, stage: str, message: str, *, reply: str = "") -> None:
+        super().__init__(f"{message}: {reply}" if reply else message)
+        self.stage = stage
+        self.reply = reply
+
+
+class Unreachable(MailServerError):
+    """The name does not resolve, or nothing answers there in time."""
+
+    reason = "unreachable"
+
+
+class TlsFailed(MailServerError):
+    """TLS could not be agreed on, or the certificate was refused. Nobody but the server's owner can mend it."""
+
+    pause_seconds = 900.0
+    reason = "tls"
+
+
+class TlsMissing(MailServerError):
+    """The connector asks for STARTTLS and the server does not offer it: nothing is sent in clear instead."""
+
+    pause_seconds = 900.0
+    reason = "tls"
+
+
+class Insecure(MailServerError):
+    """A password would have to cross the network in clear."""
+
+    retry = False
+    reason = "insecure"
+
+
+class AuthRefused(MailServerError):
+    """The server refused the user name, the password or the mechanism."""
+
+    retry = False
+    reason = "auth"
+
+
+class MailboxRefused(MailServerError):
+    """The mailbox cannot be opened: it does not exist or may not be read."""
+
+    retry = False
+    reason = "mailbox"
+
+
+class Throttled(MailServerError):
+    """The server asks for fewer connections or commands for a while."""
+
+    pause_seconds = 60.0
+    reason = "throttled"
+
+
+class ConnectionLost(MailServerError):
+    """The connection ended before the answer came."""
+
+    reason = "lost"
+
+
+class ServerSaidBye(ConnectionLost):
+    """The server announced that it closes the connection."""
+
+    reason = "bye"
+
+
+class Stalled(MailServerError):
+    """The server did not answer within the deadline; the connection was dropped."""
+
+    reason = "stalled"
+
+
+class ProtocolError(MailServerError):
+    """The server's answer does not follow the protocol, or breaks a limit; the connection was dropped."""
+
+    reason = "protocol"
+
+
+class CommandRefused(MailServerError):
+    """The server answered NO or BAD to a command that ought to work."""
+
+    reason = "refused"
+
+
+class SendRefused(MailServerError):
+    """The server refused the mail, or every recipient, for good (5xx)."""
+
+    retry = False
+    reason = "refused"
+
+
+class SendDeferred(MailServerError):
+    """The server refused the mail for now (4xx)."""
+
+    reason = "deferred"
+
+
+class SendUnknown(MailServerError):
+    """The connection ended after the whole mail was handed over: it may or may not have been accepted."""
+
+    retry = False
+    reason = "unknown"
+
+
+class Unparsable(InboxdError):
+    """The bytes of a mail defeated every parser. The bytes are kept all the same."""

@@ -1,0 +1,181 @@
+"""Mails as records, from the bytes a server handed over to what was sent. Frozen, without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from inboxd.model import AttachmentId, ConnectorId, InboxId, MessageId, SentId, SentState
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One mailbox of an address header: its text as written, the bare address, the display name."""
+
+    raw: str
+    address: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An attachment's description. `position` counts the attachments of its message from 0 in MIME order."""
+
+    id: AttachmentId
+    position: int
+    name: str
+    content_type: str
+    size_bytes: int
+    content_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What the parser made of a raw mail; everything in it can be derived from the bytes again.
+
+    `defect` holds the reason when no parser could read the mail: then all else is empty. `excerpt` is the first text
+    of the body, at most 250 characters.
+    """
+
+    subject: str | None = None
+    sender: Address | None = None
+    to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    reply_to: str | None = None
+    header_message_id: str | None = None
+    in_reply_to: str | None = None
+    date: datetime | None = None
+    excerpt: str | None = None
+    part_types: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    defect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A mail's readable content, parsed from its raw bytes when somebody asks."""
+
+    text: str | None
+    html: str | None
+    headers: dict[str, list[str]]
+    charset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One message as the IMAP server handed it over.
+
+    `raw` is byte-exact. `received_at` is INTERNALDATE. When the message was larger than the limit, `raw` holds its
+    header alone and `whole` is False; `size_bytes` is always the whole message's size.
+    """
+
+    uid: int
+    raw: bytes | bytearray
+    size_bytes: int
+    received_at: datetime | None
+    flags: tuple[str, ...] = ()
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A fetched message with its digest and content hash (SHA-256 of `raw`), ready for the store."""
+
+    fetched: Fetched
+    digest: Digest
+    content_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A mailbox in one incarnation. UIDs mean nothing outside it (RFC 3501 §2.3.1.1)."""
+
+    connector_id: ConnectorId
+    mailbox: str
+    uidvalidity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a mailbox has been read: every UID up to `last_uid` was considered."""
+
+    uidvalidity: int
+    last_uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message the store has just committed."""
+
+    id: MessageId
+    uid: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch became: new rows, messages recognised under new UIDs, and those that were there already."""
+
+    stored: tuple[Stored, ...]
+    remapped: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A stored message without its bytes."""
+
+    id: MessageId
+    inbox_id: InboxId
+    connector_id: ConnectorId | None
+    created_at: datetime
+    updated_at: datetime
+    received_at: datetime | None
+    mailbox: str | None
+    uid: int | None
+    read: bool
+    favourite: bool
+    size_bytes: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A mail to be built. Bodies: text, html, or both; `attachments` are (file name, content type, bytes)."""
+
+    sender: str
+    to: tuple[str, ...]
+    subject: str = ""
+    sender_name: str | None = None
+    cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
+    reply_to: str | None = None
+    text: str | None = None
+    html: str | None = None
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    attachments: tuple[tuple[str, str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A mail handed to, or refused by, a connector's SMTP server."""
+
+    id: SentId
+    inbox_id: InboxId
+    connector_id: ConnectorId | None
+    created_at: datetime
+    state: SentState
+    sender: Address
+    to: tuple[str, ...]
+    cc: tuple[str, ...]
+    bcc: tuple[str, ...]
+    subject: str | None
+    header_message_id: str
+    size_bytes: int
+    sent_at: datetime | None = None
+    reply_to: str | None = None
+    body: str | None = None
+    is_html: bool = False
+    attachments: tuple[str, ...] = ()
+    reply: str | None = None

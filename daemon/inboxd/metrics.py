@@ -1,0 +1,133 @@
+"""Every metric of the daemon, in one registry, zeroed at start. Names, units and labels: metrics/README.md.
+
+Labels are bounded: connectors by id, everything else from a fixed set. A connector's children go with it (`forget`).
+"""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from inboxd import __version__
+from inboxd.model import SentState, State
+
+# One series less for each counter: everything here starts with the daemon.
+disable_created_metrics()
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+REGISTRY = CollectorRegistry(auto_describe=True)
+
+DISCONNECT_REASONS = (
+    "error", "unreachable", "tls", "insecure", "auth", "mailbox", "throttled", "lost", "bye", "stalled", "protocol",
+    "refused", "stopped", "changed",
+)  # fmt: skip
+COMMANDS = (
+    "LOGIN", "AUTHENTICATE", "CAPABILITY", "STARTTLS", "EXAMINE", "SELECT", "SEARCH", "FETCH", "IDLE", "NOOP", "LOGOUT",
+    "APPEND", "STATUS",
+)  # fmt: skip
+
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+
+BUILD = Info("inboxd_build", "The running version.", registry=REGISTRY)
+CONNECTORS = Gauge("inboxd_connectors", "Connectors by supervisor state.", ["state"], registry=REGISTRY)
+CONNECTOR_UP = Gauge(
+    "inboxd_connector_up", "1 while the connector's session is open and reading mail.", ["connector"], registry=REGISTRY
+)
+CONNECTOR_PARKED = Gauge(
+    "inboxd_connector_parked", "1 while the connector waits for a person, by reason.", ["connector", "reason"],
+    registry=REGISTRY,
+)  # fmt: skip
+LAST_SYNC = Gauge(
+    "inboxd_connector_last_sync_timestamp_seconds", "When the connector was last known complete.", ["connector"],
+    registry=REGISTRY,
+)  # fmt: skip
+LAST_ACTIVITY = Gauge(
+    "inboxd_connector_last_server_activity_timestamp_seconds", "When the IMAP server last sent a byte.", ["connector"],
+    registry=REGISTRY,
+)  # fmt: skip
+FAILURES = Gauge("inboxd_connector_consecutive_failures", "Sessions failed in a row.", ["connector"], registry=REGISTRY)
+STORED = Counter("inboxd_messages_stored_total", "Messages committed to the store.", registry=REGISTRY)
+STORED_BYTES = Counter("inboxd_messages_stored_bytes_total", "Raw bytes of the stored messages.", registry=REGISTRY)
+DEFECTIVE = Counter(
+    "inboxd_messages_defective_total", "Messages stored raw, unparsable or too large.", registry=REGISTRY
+)
+REMAPPED = Counter(
+    "inboxd_messages_remapped_total", "Messages recognised after their mailbox was renumbered.", registry=REGISTRY
+)
+UIDVALIDITY_RESETS = Counter("inboxd_uidvalidity_resets_total", "Mailboxes found renumbered.", registry=REGISTRY)
+DETECTION = Histogram(
+    "inboxd_message_detection_latency_seconds",
+    "Arrival at the server (INTERNALDATE, whole seconds) to committed here, for pushed and polled mail.",
+    buckets=_SLOW, registry=REGISTRY,
+)  # fmt: skip
+PUSH_TO_STORED = Histogram(
+    "inboxd_push_to_stored_seconds", "EXISTS read from the wire to committed here.", buckets=_FAST, registry=REGISTRY
+)
+LOGINS = Counter("inboxd_imap_logins_total", "IMAP logins by result.", ["result"], registry=REGISTRY)
+SESSIONS = Gauge("inboxd_imap_sessions", "IMAP sessions open.", registry=REGISTRY)
+DISCONNECTS = Counter("inboxd_imap_disconnects_total", "IMAP sessions ended, by reason.", ["reason"], registry=REGISTRY)
+COMMAND_SECONDS = Histogram(
+    "inboxd_imap_command_duration_seconds", "IMAP commands, sent to answered; IDLE excluded.", ["command"],
+    buckets=_FAST, registry=REGISTRY,
+)  # fmt: skip
+IMAP_BYTES = Counter(
+    "inboxd_imap_bytes_total", "Bytes of IMAP by direction, inside TLS.", ["direction"], registry=REGISTRY
+)
+MISSED_PUSHES = Counter(
+    "inboxd_imap_missed_pushes_total", "Times new mail was found at the end of an IDLE that never announced it.",
+    registry=REGISTRY,
+)  # fmt: skip
+SYNCS = Counter("inboxd_sync_runs_total", "Sync runs by trigger and result.", ["trigger", "result"], registry=REGISTRY)
+SENDS = Counter("inboxd_sends_total", "Sends by result.", ["result"], registry=REGISTRY)
+SEND_SECONDS = Histogram("inboxd_send_duration_seconds", "One SMTP delivery.", buckets=_SLOW, registry=REGISTRY)
+TRANSACTION_SECONDS = Histogram(
+    "inboxd_store_transaction_duration_seconds", "Write transactions, begun to committed.", buckets=_FAST,
+    registry=REGISTRY,
+)  # fmt: skip
+LOOP_LAG = Histogram(
+    "inboxd_event_loop_lag_seconds", "How late the event loop runs a timer.", buckets=_FAST, registry=REGISTRY
+)
+API_REQUESTS = Counter("inboxd_api_requests_total", "API answers by status class.", ["status"], registry=REGISTRY)
+
+
+def set_up() -> None:
+    """Give every label child its zero, so that rates and alerts see the first event."""
+    BUILD.info({"version": __version__})
+    for state in State:
+        CONNECTORS.labels(state.value).set(0)
+    for result in ("ok", "refused", "failed"):
+        LOGINS.labels(result)
+    for reason in DISCONNECT_REASONS:
+        DISCONNECTS.labels(reason)
+    for command in COMMANDS:
+        COMMAND_SECONDS.labels(command)
+    for direction in ("in", "out"):
+        IMAP_BYTES.labels(direction)
+    for trigger in ("direct", "push", "poll", "start"):
+        for result in ("ok", "failed"):
+            SYNCS.labels(trigger, result)
+    for sent in SentState:
+        SENDS.labels(sent.value)
+    for status in ("2xx", "4xx", "5xx"):
+        API_REQUESTS.labels(status)
+
+
+def forget(connector: str) -> None:
+    """Remove a deleted connector's children."""
+    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES):
+        gauge.remove_by_labels({"connector": connector})
+    CONNECTOR_PARKED.remove_by_labels({"connector": connector})
+
+
+def exposition() -> bytes:
+    """A scrape, in Prometheus' text format."""
+    return generate_latest(REGISTRY)

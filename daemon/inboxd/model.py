@@ -1,0 +1,293 @@
+"""The domain's records: frozen, without I/O. Times are aware datetimes in UTC; sizes are bytes."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, NewType, TypeVar, final
+from uuid import UUID
+
+T = TypeVar("T")
+
+ConnectorId = NewType("ConnectorId", UUID)
+InboxId = NewType("InboxId", UUID)
+MessageId = NewType("MessageId", UUID)
+AttachmentId = NewType("AttachmentId", UUID)
+EventId = NewType("EventId", UUID)
+SentId = NewType("SentId", UUID)
+KeyId = NewType("KeyId", str)
+
+
+def utc_now() -> datetime:
+    """The wall clock, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+@final
+class Secret:
+    """A string that does not show itself in reprs, logs or tracebacks; `reveal` hands it out."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself; call it where it goes on the wire or under a cipher, nowhere else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class Tls(enum.Enum):
+    """How a connection is secured. STARTTLS is enforced: there is no falling back to NONE."""
+
+    IMPLICIT = "implicit"
+    STARTTLS = "starttls"
+    NONE = "none"
+
+
+class Kind(enum.Enum):
+    """Which half of a mailbox a connection serves."""
+
+    IMAP = "imap"
+    SMTP = "smtp"
+
+
+class EventType(enum.Enum):
+    """MailSlurp's two kinds of connector event."""
+
+    SYNC = "SYNC"
+    SEND = "SEND"
+
+
+class EventStatus(enum.Enum):
+    """MailSlurp's outcomes of a connector event."""
+
+    SUCCESS = "SUCCESS"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    SUBSCRIPTION_ERROR = "SUBSCRIPTION_ERROR"
+    CONNECTION_ERROR = "CONNECTION_ERROR"
+    NOT_FOUND = "NOT_FOUND"
+
+
+class Trigger(enum.Enum):
+    """What made a sync run."""
+
+    DIRECT = "direct"
+    PUSH = "push"
+    POLL = "poll"
+    START = "start"
+
+
+class State(enum.Enum):
+    """Where a connector's supervisor stands. PARKED waits for a person; WAITING for its back-off."""
+
+    OFF = "off"
+    CONNECTING = "connecting"
+    SYNCING = "syncing"
+    IDLE = "idle"
+    POLLING = "polling"
+    WAITING = "waiting"
+    PARKED = "parked"
+
+
+class SentState(enum.Enum):
+    """How a send ended. UNKNOWN: the whole mail was handed over and no answer came back."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """A local inbox."""
+
+    id: InboxId
+    email_address: str
+    created_at: datetime
+    name: str | None = None
+    description: str | None = None
+    favourite: bool = False
+    tags: tuple[str, ...] = ()
+    functions_as: str | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """An external mailbox linked to a local inbox."""
+
+    id: ConnectorId
+    inbox_id: InboxId
+    name: str | None
+    email_address: str | None
+    enabled: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How a connector's IMAP or SMTP server is reached. `sealed_password` is ciphertext (see vault).
+
+    `ssl_trust`: `*` accepts any certificate, else a comma-separated list of host names whose certificate is accepted
+    without verification. `ssl_protocols`: a subset of TLSv1.2, TLSv1.3. `mechanisms`: the SASL mechanisms allowed,
+    empty for any. `select_folder` and `search_terms` concern IMAP alone.
+    """
+
+    id: UUID
+    connector_id: ConnectorId
+    kind: Kind
+    created_at: datetime
+    enabled: bool
+    host: str
+    port: int
+    tls: Tls
+    username: str | None = None
+    sealed_password: bytes | None = None
+    mechanisms: tuple[str, ...] = ()
+    local_host_name: str | None = None
+    ssl_trust: str | None = None
+    ssl_protocols: tuple[str, ...] = ()
+    select_folder: str | None = None
+    search_terms: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """Whether a connector is synced by itself, and its safety-net interval."""
+
+    id: UUID
+    connector_id: ConnectorId
+    enabled: bool
+    interval_minutes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A connection with its password opened: what a worker needs to talk to a server."""
+
+    connector_id: ConnectorId | None
+    kind: Kind
+    host: str
+    port: int
+    tls: Tls
+    username: str
+    password: Secret
+    mechanisms: tuple[str, ...] = ()
+    local_host_name: str | None = None
+    ssl_trust: str | None = None
+    ssl_protocols: tuple[str, ...] = ()
+    select_folder: str = "INBOX"
+    search_terms: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One sync or send of a connector. `size` counts mails; `logs` is the masked protocol transcript."""
+
+    id: EventId
+    connector_id: ConnectorId
+    type: EventType
+    status: EventStatus
+    size: int
+    created_at: datetime
+    message: str | None = None
+    logs: str | None = None
+    seen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key without its secret."""
+
+    id: KeyId
+    name: str
+    created_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which rows of a list are wanted: a page counted from 0, its size, the order by creation, and a time span."""
+
+    page: int = 0
+    size: int = 20
+    ascending: bool = True
+    since: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list and how many rows the whole list has."""
+
+    rows: tuple[T, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFilter:
+    """Which messages are wanted; empty fields do not filter."""
+
+    inbox_ids: tuple[InboxId, ...] = ()
+    unread_only: bool = False
+    favourite_only: bool = False
+    search: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sync has come: messages stored or passed over, messages planned, raw bytes received."""
+
+    done: int
+    total: int
+    received_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a connector's supervisor is doing. `reason` says why it is WAITING or PARKED, in the server's words."""
+
+    state: State
+    since: datetime
+    reason: str | None = None
+    last_sync_at: datetime | None = None
+    last_activity_at: datetime | None = None
+    retry_at: datetime | None = None
+    failures: int = 0
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """How a direct sync went: `error` is set when it failed; `logs` is the masked protocol transcript."""
+
+    event_id: EventId
+    stored: tuple[MessageId, ...]
+    logs: tuple[str, ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a staged connection test. `seconds` is its duration; `cause` and `fix` are set when it failed."""
+
+    name: str
+    ok: bool
+    seconds: float
+    detail: str = ""
+    cause: str = ""
+    fix: str = ""

@@ -1,0 +1,135 @@
+"""Sockets and TLS contexts for mail servers: names resolved off the loop, dead peers noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import os
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import aiohappyeyeballs
+
+from inboxd.errors import Insecure, Stalled, TlsFailed, Unreachable
+from inboxd.model import Account, Tls
+
+# A hanging resolver fills asyncio's few default threads and stops every other connector: names get their own.
+_RESOLVERS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
+_EYEBALLS_DELAY_SECONDS = 0.25  # RFC 8305 §5
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+)
+# Written out: what `ipaddress` calls private grows with Python, and holds Teredo and documentation addresses too.
+_NEAR = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+        "::1/128", "fc00::/7", "fe80::/10",
+    )
+)  # fmt: skip
+_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+TLS_PROTOCOLS = tuple(_VERSIONS)
+
+
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
+
+
+async def resolve(host: str, port: int) -> list[AddressInfo]:
+    """The addresses of `host` in the system's order; Unreachable when the name does not resolve."""
+    if "\0" in host or not 0 < port < 65536:  # getaddrinfo would stop at the NUL, and take the port modulo 65536
+        raise Unreachable("resolve", f"there is no host {host!r} with a port {port}")
+    find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, find)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "is not a host name"
+        raise Unreachable("resolve", f"the host name {host!r} does not resolve ({reason})") from error
+    return cast("list[AddressInfo]", found)
+
+
+async def connect(host: str, port: int, seconds: float) -> socket.socket:
+    """A connected, non-blocking socket with keepalive, within `seconds`; else Unreachable or Stalled."""
+    try:
+        async with asyncio.timeout(seconds):
+            addresses = await resolve(host, port)
+            sock = await aiohappyeyeballs.start_connection(  # pyright: ignore[reportUnknownMemberType]
+                addresses, happy_eyeballs_delay=_EYEBALLS_DELAY_SECONDS
+            )
+    except TimeoutError as error:
+        raise Stalled("connect", f"{host} port {port} did not answer within {seconds:g} s") from error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise Unreachable("connect", f"cannot connect to {host} port {port} ({reason})") from error
+    for level, option, value in _KEEPALIVE:
+        sock.setsockopt(level, option, value)
+    return sock
+
+
+async def connect_account(account: Account, seconds: float, *, allow_plaintext: bool) -> socket.socket:
+    """`connect` to the account's server; Insecure when a password would cross a public network in clear."""
+    sock = await connect(account.host, account.port, seconds)
+    if account.tls is not Tls.NONE or allow_plaintext:
+        return sock
+    try:
+        near = is_near(sock.getpeername()[0])
+    except OSError as error:
+        sock.close()
+        raise Unreachable("connect", f"{account.host} port {account.port} closed the connection at once") from error
+    if not near:
+        sock.close()
+        raise Insecure(
+            "connect",
+            f"{account.host} is a public address and the connection is not encrypted: use TLS or STARTTLS"
+            " (the operator may set network.allow_plaintext)",
+        )
+    return sock
+
+
+def is_near(address: str) -> bool:
+    """Whether an IP address is loopback, link-local or private: nobody between here and there but the operator."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return any(ip in network for network in _NEAR)
+
+
+def tls_context(account: Account) -> ssl.SSLContext | None:
+    """The context for the account, None when it uses no TLS. Contexts are shared.
+
+    Certificates are verified unless the account's `ssl_trust` says otherwise.
+    """
+    if account.tls is Tls.NONE:
+        return None
+    trusted = {name.strip().lower() for name in (account.ssl_trust or "").split(",")}
+    verify = not trusted & {"*", account.host.lower()}
+    return _context(verify, account.ssl_protocols, os.environ.get("SSL_CERT_FILE", ""))
+
+
+@functools.lru_cache(maxsize=64)
+def _context(verify: bool, protocols: tuple[str, ...], _authorities: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    versions = [_VERSIONS[name] for name in protocols] or list(_VERSIONS.values())
+    context.minimum_version, context.maximum_version = min(versions), max(versions)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def tls_failure(host: str, error: Exception) -> TlsFailed:
+    """A failed handshake in plain words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TlsFailed("tls", f"the certificate of {host} was refused ({error.verify_message})")
+    if isinstance(error, ssl.SSLError):
+        reason = str(getattr(error, "reason", None) or "handshake failed").replace("_", " ").lower()
+        hint = "; the port may not speak TLS" if "wrong version" in reason or "record layer" in reason else ""
+        return TlsFailed("tls", f"TLS with {host} failed ({reason}{hint})")
+    return TlsFailed("tls", f"{host} closed the connection during the TLS handshake; the port may not speak TLS")
