@@ -1,0 +1,205 @@
+"""Connectors with what belongs to them: the connections of both kinds and the sync settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Select, Table, and_, delete, func, select
+from sqlalchemy import update as update_of
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from inboxd.errors import NotFound
+from inboxd.model import Connection, Connector, ConnectorId, Inbox, InboxId, Kind, Page, SyncSettings, Window
+from inboxd.store.engine import Store
+from inboxd.store.rows import Condition, columns_of, lock_connector, page_in, record_of, row_of
+from inboxd.store.schema import CONNECTIONS, CONNECTORS, INBOXES, SYNC_SETTINGS
+
+
+async def add(
+    store: Store,
+    connector: Connector,
+    *,
+    inbox: Inbox | None = None,
+    connections: Sequence[Connection] = (),
+    sync: SyncSettings | None = None,
+) -> None:
+    """Keep a new connector with all that is given, its new inbox included; NotFound when its inbox does not exist."""
+
+    async def work(connection: AsyncConnection) -> None:
+        if inbox is not None:
+            await connection.execute(INBOXES.insert().values(columns_of(inbox)))
+        await row_of(connection, INBOXES, connector.inbox_id, "inbox")
+        await connection.execute(CONNECTORS.insert().values(columns_of(connector)))
+        if connections:
+            await connection.execute(CONNECTIONS.insert(), [columns_of(one) for one in connections])
+        if sync is not None:
+            await connection.execute(SYNC_SETTINGS.insert().values(columns_of(sync)))
+
+    await store.write(work)
+
+
+async def get(store: Store, connector_id: ConnectorId) -> Connector:
+    """The connector, or NotFound."""
+
+    async def look(connection: AsyncConnection) -> Connector:
+        return record_of(Connector, await row_of(connection, CONNECTORS, connector_id, "connector"))
+
+    return await store.read(look)
+
+
+async def find(
+    store: Store, *, name: str | None = None, inbox_id: InboxId | None = None, email_address: str | None = None
+) -> Connector | None:
+    """The oldest connector that has all that is given (the address in any case of its letters); None without a hit."""
+    conditions: list[Condition] = []
+    if name is not None:
+        conditions.append(CONNECTORS.c.name == name)
+    if inbox_id is not None:
+        conditions.append(CONNECTORS.c.inbox_id == inbox_id)
+    if email_address is not None:
+        conditions.append(func.lower(CONNECTORS.c.email_address) == email_address.lower())
+
+    async def look(connection: AsyncConnection) -> Connector | None:
+        wanted = select(CONNECTORS).where(*conditions).order_by(CONNECTORS.c.seq).limit(1)
+        row = (await connection.execute(wanted)).mappings().first()
+        return None if row is None else record_of(Connector, row)
+
+    return await store.read(look) if conditions else None
+
+
+async def page(store: Store, window: Window) -> Page[Connector]:
+    """One page of all connectors."""
+
+    async def look(connection: AsyncConnection) -> Page[Connector]:
+        return await page_in(connection, CONNECTORS, Connector, window)
+
+    return await store.read(look)
+
+
+async def update(store: Store, connector: Connector) -> None:
+    """Replace the connector's row; NotFound when it, or the inbox it names, does not exist."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await row_of(connection, INBOXES, connector.inbox_id, "inbox")
+        changed = update_of(CONNECTORS).where(CONNECTORS.c.id == connector.id).values(columns_of(connector))
+        if (await connection.execute(changed)).rowcount == 0:
+            raise NotFound(f"there is no connector {connector.id}")
+
+    await store.write(work)
+
+
+async def remove(store: Store, connector_id: ConnectorId) -> None:
+    """Delete the connector, its connections, settings, cursors, tombstones and events; NotFound.
+
+    Its inbox, messages and sent mails stay, and no longer name a connector.
+    """
+
+    async def work(connection: AsyncConnection) -> None:
+        gone = delete(CONNECTORS).where(CONNECTORS.c.id == connector_id)
+        if (await connection.execute(gone)).rowcount == 0:
+            raise NotFound(f"there is no connector {connector_id}")
+
+    await store.write(work)
+
+
+async def remove_all(store: Store) -> list[ConnectorId]:
+    """Delete every connector as `remove` does; their ids."""
+
+    async def work(connection: AsyncConnection) -> list[ConnectorId]:
+        return list((await connection.execute(delete(CONNECTORS).returning(CONNECTORS.c.id))).scalars())
+
+    return await store.write(work)
+
+
+async def connection(store: Store, connector_id: ConnectorId, kind: Kind) -> Connection | None:
+    """The connector's connection of this kind, or None."""
+
+    async def look(connection: AsyncConnection) -> Connection | None:
+        row = (await connection.execute(select(CONNECTIONS).where(_which(connector_id, kind)))).mappings().first()
+        return None if row is None else record_of(Connection, row)
+
+    return await store.read(look)
+
+
+async def put_connection(store: Store, new: Connection) -> None:
+    """Make this the connector's connection of its kind, in place of another; NotFound without the connector."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await lock_connector(connection, new.connector_id)
+        await connection.execute(delete(CONNECTIONS).where(_which(new.connector_id, new.kind)))
+        await connection.execute(CONNECTIONS.insert().values(columns_of(new)))
+
+    await store.write(work)
+
+
+async def remove_connection(store: Store, connector_id: ConnectorId, kind: Kind) -> None:
+    """Delete the connector's connection of this kind; NotFound when it has none."""
+    gone = f"connector {connector_id} has no {kind.value.upper()} connection"
+    await _remove(store, CONNECTIONS, _which(connector_id, kind), gone)
+
+
+async def sync_settings(store: Store, connector_id: ConnectorId) -> SyncSettings | None:
+    """The connector's sync settings, or None."""
+
+    async def look(connection: AsyncConnection) -> SyncSettings | None:
+        wanted = select(SYNC_SETTINGS).where(SYNC_SETTINGS.c.connector_id == connector_id)
+        row = (await connection.execute(wanted)).mappings().first()
+        return None if row is None else record_of(SyncSettings, row)
+
+    return await store.read(look)
+
+
+async def put_sync_settings(store: Store, new: SyncSettings) -> None:
+    """Make these the connector's sync settings, in place of others; NotFound without the connector."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await lock_connector(connection, new.connector_id)
+        await connection.execute(delete(SYNC_SETTINGS).where(SYNC_SETTINGS.c.connector_id == new.connector_id))
+        await connection.execute(SYNC_SETTINGS.insert().values(columns_of(new)))
+
+    await store.write(work)
+
+
+async def remove_sync_settings(store: Store, connector_id: ConnectorId) -> None:
+    """Delete the connector's sync settings; NotFound when it has none."""
+    gone = f"connector {connector_id} has no sync settings"
+    await _remove(store, SYNC_SETTINGS, SYNC_SETTINGS.c.connector_id == connector_id, gone)
+
+
+async def runnable(store: Store) -> list[ConnectorId]:
+    """The connectors that sync by themselves, oldest first: enabled, with IMAP and sync settings enabled as well."""
+
+    async def look(connection: AsyncConnection) -> list[ConnectorId]:
+        return list((await connection.execute(_runnable())).scalars())
+
+    return await store.read(look)
+
+
+async def is_runnable(store: Store, connector_id: ConnectorId) -> bool:
+    """Whether the connector exists and is one of `runnable`."""
+
+    async def look(connection: AsyncConnection) -> bool:
+        return (await connection.execute(_runnable().where(CONNECTORS.c.id == connector_id))).first() is not None
+
+    return await store.read(look)
+
+
+def _runnable() -> Select[ConnectorId]:
+    imap = and_(
+        CONNECTIONS.c.connector_id == CONNECTORS.c.id, CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.enabled.is_(True)
+    )
+    sync = and_(SYNC_SETTINGS.c.connector_id == CONNECTORS.c.id, SYNC_SETTINGS.c.enabled.is_(True))
+    chosen = select(CONNECTORS.c.id).join(CONNECTIONS, imap).join(SYNC_SETTINGS, sync)
+    return chosen.where(CONNECTORS.c.enabled.is_(True)).order_by(CONNECTORS.c.seq)
+
+
+def _which(connector_id: ConnectorId, kind: Kind) -> Condition:
+    return and_(CONNECTIONS.c.connector_id == connector_id, CONNECTIONS.c.kind == kind)
+
+
+async def _remove(store: Store, table: Table, condition: Condition, gone: str) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        if (await connection.execute(delete(table).where(condition))).rowcount == 0:
+            raise NotFound(gone)
+
+    await store.write(work)

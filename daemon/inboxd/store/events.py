@@ -1,0 +1,88 @@
+"""What connectors did: one row a sync or send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from inboxd.model import ConnectorId, Event, EventId, EventStatus, EventType, Page, Window, utc_now
+from inboxd.store.engine import Store
+from inboxd.store.rows import Condition, columns_of, inserts_of, lock_connector, record_of, row_of, rows_in
+from inboxd.store.schema import EVENTS
+
+_LISTED = [column for column in EVENTS.c if column is not EVENTS.c.logs]
+_COUNT = inserts_of(
+    EVENTS,
+    lambda new: new.on_conflict_do_update(index_elements=["id"], set_={"size": EVENTS.c.size + new.excluded.size}),
+)
+
+
+async def add(store: Store, event: Event) -> None:
+    """Keep a whole event; NotFound when its connector is gone."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await lock_connector(connection, event.connector_id)
+        await connection.execute(EVENTS.insert().values(columns_of(event)))
+
+    await store.write(work)
+
+
+async def finish(
+    store: Store,
+    event_id: EventId,
+    connector_id: ConnectorId,
+    status: EventStatus,
+    type: EventType,
+    *,
+    size: int | None = None,
+    message: str | None = None,
+    logs: str | None = None,
+) -> None:
+    """Set how an event ended, made now if no batch made it before; NotFound when the connector is gone.
+
+    A `size` of None keeps what the batches have counted.
+    """
+
+    async def work(connection: AsyncConnection) -> None:
+        await lock_connector(connection, connector_id)
+        event = Event(event_id, connector_id, type, status, size or 0, utc_now(), message, logs)
+        changes: dict[str, Any] = {"status": status, "type": type, "message": message, "logs": logs}
+        if size is not None:
+            changes["size"] = size
+        upsert = inserts_of(EVENTS, lambda new: new.on_conflict_do_update(index_elements=["id"], set_=changes))
+        await connection.execute(upsert[connection.dialect.name], columns_of(event))
+
+    await store.write(work)
+
+
+async def count(connection: AsyncConnection, event_id: EventId, connector_id: ConnectorId, mails: int) -> None:
+    """Inside a transaction: add to a sync's event, made now as a success if it is the first time."""
+    event = Event(event_id, connector_id, EventType.SYNC, EventStatus.SUCCESS, mails, utc_now())
+    await connection.execute(_COUNT[connection.dialect.name], columns_of(event))
+
+
+async def get(store: Store, event_id: EventId) -> Event:
+    """The event with its logs, or NotFound."""
+
+    async def look(connection: AsyncConnection) -> Event:
+        return record_of(Event, await row_of(connection, EVENTS, event_id, "event"))
+
+    return await store.read(look)
+
+
+async def page(
+    store: Store, window: Window, *, connector_id: ConnectorId | None = None, type: EventType | None = None
+) -> Page[Event]:
+    """One page of events without their logs, of one connector and of one type where given."""
+    conditions: list[Condition] = []
+    if connector_id is not None:
+        conditions.append(EVENTS.c.connector_id == connector_id)
+    if type is not None:
+        conditions.append(EVENTS.c.type == type)
+
+    async def look(connection: AsyncConnection) -> Page[Event]:
+        rows, total = await rows_in(connection, EVENTS, window, conditions, columns=_LISTED)
+        return Page(tuple(record_of(Event, row) for row in rows), total)
+
+    return await store.read(look)

@@ -1,0 +1,20 @@
+"""The one row about this installation."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from inboxd.store.engine import Store
+from inboxd.store.schema import INSTALLATION
+
+
+async def user_id(store: Store) -> UUID:
+    """The id of the one user, made when this database was first opened."""
+
+    async def look(connection: AsyncConnection) -> UUID:
+        return (await connection.execute(select(INSTALLATION.c.user_id))).scalar_one()
+
+    return await store.read(look)

@@ -1,0 +1,280 @@
+"""The first schema."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    """Make every table."""
+    _keep_installation()
+    _keep_connectors()
+    _keep_accounts()
+    _keep_messages()
+    _keep_parts()
+    _keep_places()
+    _keep_events()
+    _keep_sent()
+
+
+def downgrade() -> None:
+    """There is nothing before."""
+    raise NotImplementedError("restore a backup instead")
+
+
+def _keep_installation() -> None:
+    op.create_table(
+        "installation",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_installation"),
+    )
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("key_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_used_at", sa.BigInteger()),
+        sa.Column("revoked_at", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
+    )
+
+
+def _keep_connectors() -> None:
+    op.create_table(
+        "inboxes",
+        sa.Column("seq", _SERIAL, nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("email_address", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.Text()),
+        sa.Column("description", sa.Text()),
+        sa.Column("favourite", sa.Boolean(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("functions_as", sa.Text()),
+        sa.Column("expires_at", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("seq", name="pk_inboxes"),
+        sa.UniqueConstraint("id", name="uq_inboxes_id"),
+    )
+    op.create_index("ix_inboxes_created_at_seq", "inboxes", ["created_at", "seq"])
+    op.create_table(
+        "connectors",
+        sa.Column("seq", _SERIAL, nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("inbox_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.Text()),
+        sa.Column("email_address", sa.Text()),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["inbox_id"], ["inboxes.id"], name="fk_connectors_inbox_id"),
+        sa.PrimaryKeyConstraint("seq", name="pk_connectors"),
+        sa.UniqueConstraint("id", name="uq_connectors_id"),
+    )
+    op.create_index("ix_connectors_created_at_seq", "connectors", ["created_at", "seq"])
+    op.create_index("ix_connectors_inbox_id", "connectors", ["inbox_id"])
+
+
+def _keep_accounts() -> None:
+    op.create_table(
+        "connections",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("connector_id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("port", sa.Integer(), nullable=False),
+        sa.Column("tls", sa.String(32), nullable=False),
+        sa.Column("username", sa.Text()),
+        sa.Column("sealed_password", sa.LargeBinary()),
+        sa.Column("mechanisms", sa.JSON(), nullable=False),
+        sa.Column("local_host_name", sa.Text()),
+        sa.Column("ssl_trust", sa.Text()),
+        sa.Column("ssl_protocols", sa.JSON(), nullable=False),
+        sa.Column("select_folder", sa.Text()),
+        sa.Column("search_terms", sa.Text()),
+        sa.ForeignKeyConstraint(
+            ["connector_id"], ["connectors.id"], name="fk_connections_connector_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_connections"),
+        sa.UniqueConstraint("connector_id", "kind", name="uq_connections_connector_id_kind"),
+    )
+    op.create_table(
+        "sync_settings",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("connector_id", sa.Uuid(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("interval_minutes", sa.Integer()),
+        sa.ForeignKeyConstraint(
+            ["connector_id"], ["connectors.id"], name="fk_sync_settings_connector_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_sync_settings"),
+        sa.UniqueConstraint("connector_id", name="uq_sync_settings_connector_id"),
+    )
+
+
+def _keep_messages() -> None:
+    op.create_table(
+        "messages",
+        sa.Column("seq", _SERIAL, nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("inbox_id", sa.Uuid(), nullable=False),
+        sa.Column("connector_id", sa.Uuid()),
+        sa.Column("mailbox", sa.Text()),
+        sa.Column("uidvalidity", sa.BigInteger()),
+        sa.Column("uid", sa.BigInteger()),
+        sa.Column("content_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.BigInteger()),
+        sa.Column("read", sa.Boolean(), nullable=False),
+        sa.Column("favourite", sa.Boolean(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("whole", sa.Boolean(), nullable=False),
+        sa.Column("flags", sa.JSON(), nullable=False),
+        sa.Column("subject", sa.Text()),
+        sa.Column("sender", sa.JSON()),
+        sa.Column("to", sa.JSON(), nullable=False),
+        sa.Column("cc", sa.JSON(), nullable=False),
+        sa.Column("bcc", sa.JSON(), nullable=False),
+        sa.Column("reply_to", sa.Text()),
+        sa.Column("header_message_id", sa.Text()),
+        sa.Column("in_reply_to", sa.Text()),
+        sa.Column("date", sa.BigInteger()),
+        sa.Column("excerpt", sa.Text()),
+        sa.Column("part_types", sa.JSON(), nullable=False),
+        sa.Column("defect", sa.Text()),
+        sa.Column("searched", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connector_id"], ["connectors.id"], name="fk_messages_connector_id", ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(["inbox_id"], ["inboxes.id"], name="fk_messages_inbox_id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("seq", name="pk_messages"),
+        sa.UniqueConstraint("connector_id", "mailbox", "uidvalidity", "uid", name="uq_messages_place"),
+        sa.UniqueConstraint("id", name="uq_messages_id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_messages_content", "messages", ["connector_id", "mailbox", "content_hash"])
+    op.create_index("ix_messages_created_at_seq", "messages", ["created_at", "seq"])
+    op.create_index("ix_messages_inbox_id_created_at_seq", "messages", ["inbox_id", "created_at", "seq"])
+
+
+def _keep_parts() -> None:
+    op.create_table(
+        "raw_messages",
+        sa.Column("seq", _SERIAL, autoincrement=False, nullable=False),
+        sa.Column("raw", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["seq"], ["messages.seq"], name="fk_raw_messages_seq", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("seq", name="pk_raw_messages"),
+    )
+    op.create_table(
+        "attachments",
+        sa.Column("message_seq", _SERIAL, autoincrement=False, nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("content_type", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("content_id", sa.Text()),
+        sa.ForeignKeyConstraint(
+            ["message_seq"], ["messages.seq"], name="fk_attachments_message_seq", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("message_seq", "position", name="pk_attachments"),
+        sqlite_with_rowid=False,
+    )
+
+
+def _keep_places() -> None:
+    op.create_table(
+        "cursors",
+        sa.Column("connector_id", sa.Uuid(), nullable=False),
+        sa.Column("mailbox", sa.Text(), nullable=False),
+        sa.Column("uidvalidity", sa.BigInteger(), nullable=False),
+        sa.Column("last_uid", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connector_id"], ["connectors.id"], name="fk_cursors_connector_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("connector_id", "mailbox", name="pk_cursors"),
+    )
+    op.create_table(
+        "tombstones",
+        sa.Column("connector_id", sa.Uuid(), nullable=False),
+        sa.Column("mailbox", sa.Text(), nullable=False),
+        sa.Column("uidvalidity", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("uid", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("content_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["connector_id"], ["connectors.id"], name="fk_tombstones_connector_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("connector_id", "mailbox", "uidvalidity", "uid", name="pk_tombstones"),
+    )
+    op.create_index("ix_tombstones_content", "tombstones", ["connector_id", "mailbox", "content_hash"])
+
+
+def _keep_events() -> None:
+    op.create_table(
+        "events",
+        sa.Column("seq", _SERIAL, nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("connector_id", sa.Uuid(), nullable=False),
+        sa.Column("type", sa.String(32), nullable=False),
+        sa.Column("status", sa.String(32), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("message", sa.Text()),
+        sa.Column("seen", sa.Boolean(), nullable=False),
+        sa.Column("logs", sa.Text()),
+        sa.ForeignKeyConstraint(["connector_id"], ["connectors.id"], name="fk_events_connector_id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("seq", name="pk_events"),
+        sa.UniqueConstraint("id", name="uq_events_id"),
+    )
+    op.create_index("ix_events_connector_id_created_at_seq", "events", ["connector_id", "created_at", "seq"])
+    op.create_index("ix_events_created_at_seq", "events", ["created_at", "seq"])
+
+
+def _keep_sent() -> None:
+    op.create_table(
+        "sent",
+        sa.Column("seq", _SERIAL, nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("inbox_id", sa.Uuid(), nullable=False),
+        sa.Column("connector_id", sa.Uuid()),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(32), nullable=False),
+        sa.Column("sender", sa.JSON(), nullable=False),
+        sa.Column("to", sa.JSON(), nullable=False),
+        sa.Column("cc", sa.JSON(), nullable=False),
+        sa.Column("bcc", sa.JSON(), nullable=False),
+        sa.Column("subject", sa.Text()),
+        sa.Column("header_message_id", sa.Text(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sent_at", sa.BigInteger()),
+        sa.Column("reply_to", sa.Text()),
+        sa.Column("is_html", sa.Boolean(), nullable=False),
+        sa.Column("attachments", sa.JSON(), nullable=False),
+        sa.Column("reply", sa.Text()),
+        sa.Column("body", sa.Text()),
+        sa.ForeignKeyConstraint(["connector_id"], ["connectors.id"], name="fk_sent_connector_id", ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(["inbox_id"], ["inboxes.id"], name="fk_sent_inbox_id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("seq", name="pk_sent"),
+        sa.UniqueConstraint("id", name="uq_sent_id"),
+    )
+    op.create_index("ix_sent_connector_id", "sent", ["connector_id"])
+    op.create_index("ix_sent_created_at_seq", "sent", ["created_at", "seq"])
+    op.create_index("ix_sent_inbox_id_created_at_seq", "sent", ["inbox_id", "created_at", "seq"])
+    op.create_table(
+        "raw_sent",
+        sa.Column("seq", _SERIAL, autoincrement=False, nullable=False),
+        sa.Column("raw", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["seq"], ["sent.seq"], name="fk_raw_sent_seq", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("seq", name="pk_raw_sent"),
+    )

@@ -1,0 +1,99 @@
+"""What every table's module needs: records to rows and back, windows of lists, inserts that meet an existing row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, RowMapping, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from inboxd.errors import NotFound
+from inboxd.model import ConnectorId, Page, Window
+from inboxd.store.schema import CONNECTORS
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    R = TypeVar("R", bound=DataclassInstance)
+
+Condition = ColumnElement[bool]
+# Their types have no parent that knows of conflicts, but the same methods.
+Insert = sqlite.Insert | postgresql.Insert
+_INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def columns_of(record: DataclassInstance) -> dict[str, Any]:
+    """A record as column values: its fields are the table's columns, by name."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def record_of(kind: type[R], row: RowMapping) -> R:
+    """A row as a record; fields that were not selected keep their default."""
+    return kind(**{field.name: row[field.name] for field in fields(kind) if field.name in row})
+
+
+def inserts_of(table: Table, finish: Callable[[Insert], T]) -> dict[str, T]:
+    """Inserts that know what to do when the row exists, by the name of the dialect that each is for."""
+    return {name: finish(insert(table)) for name, insert in _INSERTS.items()}
+
+
+def in_span(table: Table, window: Window) -> list[Condition]:
+    """The window's time span: from `since` on, up to but not including `before`."""
+    conditions: list[Condition] = []
+    if window.since is not None:
+        conditions.append(table.c.created_at >= window.since)
+    if window.before is not None:
+        conditions.append(table.c.created_at < window.before)
+    return conditions
+
+
+def in_order(table: Table, window: Window) -> list[ColumnElement[Any]]:
+    """By creation, then by arrival: an order without ties, so that pages neither repeat nor miss a row."""
+    if window.ascending:
+        return [table.c.created_at.asc(), table.c.seq.asc()]
+    return [table.c.created_at.desc(), table.c.seq.desc()]
+
+
+async def rows_in(
+    connection: AsyncConnection,
+    table: Table,
+    window: Window,
+    conditions: Sequence[Condition] = (),
+    *,
+    columns: Sequence[ColumnElement[Any]] = (),
+) -> tuple[Sequence[RowMapping], int]:
+    """The window's rows (all columns, or the given ones) and how many there are on all its pages."""
+    where = [*conditions, *in_span(table, window)]
+    wanted = select(*(columns or table.c)).where(*where).order_by(*in_order(table, window))
+    rows = await connection.execute(wanted.limit(window.size).offset(window.page * window.size))
+    total = await connection.execute(select(func.count()).select_from(table).where(*where))
+    return rows.mappings().all(), total.scalar_one()
+
+
+async def page_in(
+    connection: AsyncConnection, table: Table, kind: type[R], window: Window, conditions: Sequence[Condition] = ()
+) -> Page[R]:
+    """The window's rows as records."""
+    rows, total = await rows_in(connection, table, window, conditions)
+    return Page(tuple(record_of(kind, row) for row in rows), total)
+
+
+async def row_of(connection: AsyncConnection, table: Table, id: UUID | str, what: str) -> RowMapping:
+    """The row with this id, or NotFound, which says `what` it would have been."""
+    row = (await connection.execute(select(table).where(table.c.id == id))).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no {what} {id}")
+    return row
+
+
+async def lock_connector(connection: AsyncConnection, connector_id: ConnectorId) -> None:
+    """Hold the connector against removal, and its other writers off, until the transaction ends; NotFound if gone."""
+    row = select(CONNECTORS.c.seq).where(CONNECTORS.c.id == connector_id).with_for_update(key_share=True)
+    if (await connection.execute(row)).first() is None:
+        raise NotFound(f"there is no connector {connector_id}")

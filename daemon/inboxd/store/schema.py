@@ -1,0 +1,245 @@
+"""The tables. A change here needs a new revision in migrations/; a test compares the two.
+
+Each listed table has `seq`, its row's number in order of arrival and the tie-breaker of every order by time, beside the
+`id` the outside sees. Bytes of mails are in tables of their own, so that no list ever reads past them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+
+from inboxd.model import EventStatus, EventType, Kind, SentState, Tls
+from inboxd.store.columns import SERIAL, CleanText, Mailbox, Mailboxes, Moment, Strings, one_of
+
+TABLES = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+INSTALLATION = Table(
+    "installation",
+    TABLES,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+INBOXES = Table(
+    "inboxes",
+    TABLES,
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("email_address", CleanText, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("name", CleanText),
+    Column("description", CleanText),
+    Column("favourite", Boolean, nullable=False),
+    Column("tags", Strings, nullable=False),
+    Column("functions_as", CleanText),
+    Column("expires_at", Moment),
+    Index(None, "created_at", "seq"),
+)
+
+CONNECTORS = Table(
+    "connectors",
+    TABLES,
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("inbox_id", Uuid, ForeignKey("inboxes.id"), nullable=False, index=True),
+    Column("name", CleanText),
+    Column("email_address", CleanText),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Index(None, "created_at", "seq"),
+)
+
+CONNECTIONS = Table(
+    "connections",
+    TABLES,
+    Column("id", Uuid, primary_key=True),
+    Column("connector_id", Uuid, ForeignKey("connectors.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", one_of(Kind), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("host", CleanText, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("tls", one_of(Tls), nullable=False),
+    Column("username", CleanText),
+    Column("sealed_password", LargeBinary),
+    Column("mechanisms", Strings, nullable=False),
+    Column("local_host_name", CleanText),
+    Column("ssl_trust", CleanText),
+    Column("ssl_protocols", Strings, nullable=False),
+    Column("select_folder", CleanText),
+    Column("search_terms", CleanText),
+    UniqueConstraint("connector_id", "kind"),
+)
+
+SYNC_SETTINGS = Table(
+    "sync_settings",
+    TABLES,
+    Column("id", Uuid, primary_key=True),
+    Column("connector_id", Uuid, ForeignKey("connectors.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("enabled", Boolean, nullable=False),
+    Column("interval_minutes", Integer),
+)
+
+CURSORS = Table(
+    "cursors",
+    TABLES,
+    Column("connector_id", Uuid, ForeignKey("connectors.id", ondelete="CASCADE"), primary_key=True),
+    Column("mailbox", CleanText, primary_key=True),
+    Column("uidvalidity", BigInteger, nullable=False),
+    Column("last_uid", BigInteger, nullable=False),
+)
+
+MESSAGES = Table(
+    "messages",
+    TABLES,
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("inbox_id", Uuid, ForeignKey("inboxes.id", ondelete="CASCADE"), nullable=False),
+    Column("connector_id", Uuid, ForeignKey("connectors.id", ondelete="SET NULL")),
+    Column("mailbox", CleanText),
+    Column("uidvalidity", BigInteger),
+    Column("uid", BigInteger),
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("received_at", Moment),
+    Column("read", Boolean, nullable=False),
+    Column("favourite", Boolean, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("whole", Boolean, nullable=False),
+    Column("flags", Strings, nullable=False),
+    Column("subject", CleanText),
+    Column("sender", Mailbox),
+    Column("to", Mailboxes, nullable=False),
+    Column("cc", Mailboxes, nullable=False),
+    Column("bcc", Mailboxes, nullable=False),
+    Column("reply_to", CleanText),
+    Column("header_message_id", CleanText),
+    Column("in_reply_to", CleanText),
+    Column("date", Moment),
+    Column("excerpt", CleanText),
+    Column("part_types", Strings, nullable=False),
+    Column("defect", CleanText),
+    Column("searched", CleanText, nullable=False),
+    UniqueConstraint("connector_id", "mailbox", "uidvalidity", "uid", name="uq_messages_place"),
+    Index("ix_messages_content", "connector_id", "mailbox", "content_hash"),
+    Index(None, "inbox_id", "created_at", "seq"),
+    Index(None, "created_at", "seq"),
+    sqlite_autoincrement=True,
+)
+
+RAW_MESSAGES = Table(
+    "raw_messages",
+    TABLES,
+    Column("seq", SERIAL, ForeignKey("messages.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("raw", LargeBinary, nullable=False),
+)
+
+ATTACHMENTS = Table(
+    "attachments",
+    TABLES,
+    Column(
+        "message_seq", SERIAL, ForeignKey("messages.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    ),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("id", Uuid, nullable=False),
+    Column("name", CleanText, nullable=False),
+    Column("content_type", CleanText, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("content_id", CleanText),
+    sqlite_with_rowid=False,
+)
+
+TOMBSTONES = Table(
+    "tombstones",
+    TABLES,
+    Column("connector_id", Uuid, ForeignKey("connectors.id", ondelete="CASCADE"), primary_key=True),
+    Column("mailbox", CleanText, primary_key=True),
+    Column("uidvalidity", BigInteger, primary_key=True, autoincrement=False),
+    Column("uid", BigInteger, primary_key=True, autoincrement=False),
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Index("ix_tombstones_content", "connector_id", "mailbox", "content_hash"),
+)
+
+EVENTS = Table(
+    "events",
+    TABLES,
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("connector_id", Uuid, ForeignKey("connectors.id", ondelete="CASCADE"), nullable=False),
+    Column("type", one_of(EventType), nullable=False),
+    Column("status", one_of(EventStatus), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("message", CleanText),
+    Column("seen", Boolean, nullable=False),
+    Column("logs", CleanText),
+    Index(None, "connector_id", "created_at", "seq"),
+    Index(None, "created_at", "seq"),
+)
+
+SENT = Table(
+    "sent",
+    TABLES,
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("inbox_id", Uuid, ForeignKey("inboxes.id", ondelete="CASCADE"), nullable=False),
+    Column("connector_id", Uuid, ForeignKey("connectors.id", ondelete="SET NULL"), index=True),
+    Column("created_at", Moment, nullable=False),
+    Column("state", one_of(SentState), nullable=False),
+    Column("sender", Mailbox, nullable=False),
+    Column("to", Strings, nullable=False),
+    Column("cc", Strings, nullable=False),
+    Column("bcc", Strings, nullable=False),
+    Column("subject", CleanText),
+    Column("header_message_id", CleanText, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sent_at", Moment),
+    Column("reply_to", CleanText),
+    Column("is_html", Boolean, nullable=False),
+    Column("attachments", Strings, nullable=False),
+    Column("reply", CleanText),
+    Column("body", CleanText),
+    Index(None, "inbox_id", "created_at", "seq"),
+    Index(None, "created_at", "seq"),
+)
+
+RAW_SENT = Table(
+    "raw_sent",
+    TABLES,
+    Column("seq", SERIAL, ForeignKey("sent.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("raw", LargeBinary, nullable=False),
+)
+
+API_KEYS = Table(
+    "api_keys",
+    TABLES,
+    Column("id", Text, primary_key=True),
+    Column("name", CleanText, nullable=False),
+    Column("key_hash", LargeBinary, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("last_used_at", Moment),
+    Column("revoked_at", Moment),
+)

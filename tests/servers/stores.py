@@ -1,0 +1,132 @@
+"""A pytest plugin: stores on both databases, and records to put into them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+
+from inboxd.mails import Address, Digest, Fetched, Incoming, Place
+from inboxd.model import Connection, Connector, ConnectorId, Inbox, InboxId, Kind, SyncSettings, Tls, utc_now
+from inboxd.store import connectors
+from inboxd.store.engine import Store, open_store
+from servers.postgres import PostgresServer, run_postgres
+
+MORNING = datetime(2026, 5, 4, 8, 30, 0, 123456, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Generator[PostgresServer]:
+    """One PostgreSQL for all tests."""
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database that nobody has opened yet, on each of the two kinds."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'inboxd.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.new_database()
+
+
+@pytest_asyncio.fixture
+async def store(store_url: str) -> AsyncGenerator[Store]:
+    """An open store with nothing in it, on each of the two databases."""
+    async with open_store(store_url) as opened:
+        yield opened
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """A connector, stored with its inbox, and its mailbox INBOX in its first incarnation."""
+
+    inbox: Inbox
+    connector: Connector
+    place: Place = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", Place(self.connector.id, "INBOX", 1000))
+
+
+@pytest_asyncio.fixture
+async def linked(store: Store) -> Linked:
+    """A connector with an inbox and nothing else."""
+    return await link(store)
+
+
+async def link(store: Store, name: str = "work", created_at: datetime | None = None) -> Linked:
+    """A new connector with a new inbox, both stored."""
+    inbox = make_inbox(f"{name}@inbox.example", created_at)
+    connector = make_connector(inbox, name, created_at)
+    await connectors.add(store, connector, inbox=inbox)
+    return Linked(inbox, connector)
+
+
+def make_inbox(email_address: str = "box@inbox.example", created_at: datetime | None = None) -> Inbox:
+    """An inbox that is not stored yet."""
+    return Inbox(id=InboxId(uuid4()), email_address=email_address, created_at=created_at or utc_now())
+
+
+def make_connector(inbox: Inbox, name: str = "work", created_at: datetime | None = None) -> Connector:
+    """A connector that is not stored yet."""
+    return Connector(
+        id=ConnectorId(uuid4()),
+        inbox_id=inbox.id,
+        name=name,
+        email_address=f"{name}@example.com",
+        enabled=True,
+        created_at=created_at or utc_now(),
+    )
+
+
+def make_connection(connector_id: ConnectorId, kind: Kind = Kind.IMAP, *, enabled: bool = True) -> Connection:
+    """A connection that is not stored yet."""
+    return Connection(
+        id=uuid4(),
+        connector_id=connector_id,
+        kind=kind,
+        created_at=MORNING,
+        enabled=enabled,
+        host="mail.example.com",
+        port=993,
+        tls=Tls.IMPLICIT,
+        username="someone",
+        sealed_password=b"\x01sealed\x00\xff",
+        mechanisms=("PLAIN",),
+        ssl_protocols=("TLSv1.3",),
+        select_folder="INBOX",
+    )
+
+
+def make_sync_settings(connector_id: ConnectorId, *, enabled: bool = True) -> SyncSettings:
+    """Sync settings that are not stored yet."""
+    return SyncSettings(id=uuid4(), connector_id=connector_id, enabled=enabled, interval_minutes=15)
+
+
+def make_incoming(
+    uid: int, raw: bytes | bytearray | None = None, digest: Digest | None = None, received_at: datetime | None = MORNING
+) -> Incoming:
+    """A fetched mail; without `raw`, one whose bytes are those of no other UID."""
+    content = raw if raw is not None else b"Subject: mail %d\r\n\r\nbody %d\r\n" % (uid, uid)
+    made = digest or Digest(
+        subject=f"mail {uid}",
+        sender=Address(raw="Ann <ann@example.com>", address="ann@example.com", name="Ann"),
+        to=(Address(raw="bob@example.com", address="bob@example.com"),),
+    )
+    fetched = Fetched(
+        uid=uid, raw=content, size_bytes=len(content), received_at=received_at, flags=("\\Seen",), whole=True
+    )
+    return Incoming(fetched=fetched, digest=made, content_hash=hashlib.sha256(content).digest())
+
+
+def no_such_id() -> UUID:
+    """An id that nothing has."""
+    return uuid4()
