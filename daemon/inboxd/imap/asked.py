@@ -1,0 +1,70 @@
+"""A command and what the server answers to it: aioimaplib's, with whole responses instead of loose lines."""
+
+# aioimaplib is only partly annotated; its unknown types end in this file.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from aioimaplib import aioimaplib
+
+from inboxd.errors import MailServerError, ProtocolError
+from inboxd.imap.lines import Part, Skipped, printable
+
+_ANSWER_BYTES: Final = 128 << 20  # of the responses one command collects
+_PART_BYTES: Final = 200  # what a short response costs beside its octets
+
+
+class Asked(aioimaplib.Command):
+    """A command that collects the untagged responses meant for it, each whole: line, literal, line, …"""
+
+    def __init__(self, name: str, tag: str, *args: str, prefix: str = "", answer: str = "") -> None:
+        super().__init__(name, tag, *args, prefix=prefix, untagged_resp_name=answer or name)
+        self.responses: list[list[Part]] = []
+        self._room_bytes = _ANSWER_BYTES
+
+    def __repr__(self) -> str:
+        return f"{self.tag} {self.name}"
+
+    @property
+    def line(self) -> str:
+        """The command as it goes on the wire; it may hold a secret, which its repr must not."""
+        return super().__repr__()
+
+    def receive(self, response: list[Part]) -> None:
+        """Take one untagged response; ProtocolError when there are too many of them."""
+        self.responses.append(response)
+        self._room_bytes -= sum(_PART_BYTES + (0 if isinstance(part, Skipped) else len(part)) for part in response)
+        if self._room_bytes < 0:
+            raise ProtocolError("read", f"the server's answer to {self.name} has no end")
+
+    def proceed(self, _challenge: bytes) -> bytes | None:
+        """What to send, as a line, after a continuation request; None sends nothing. ProtocolError on nonsense."""
+        return None
+
+    @property
+    def done(self) -> bool:
+        """Whether the tagged answer came, or the connection went."""
+        return self._event.is_set()
+
+    @property
+    def result(self) -> str:
+        """The tagged answer's word: OK, NO or BAD."""
+        return self._resp_result
+
+    @property
+    def words(self) -> str:
+        """The tagged answer's text."""
+        return printable(bytes(self._resp_lines[-1])) if self._resp_lines else ""
+
+    @property
+    def failure(self) -> MailServerError | None:
+        """Why no tagged answer will come."""
+        return cast("MailServerError | None", self._exception)
+
+    def fail(self, error: MailServerError) -> None:
+        """Wake whoever waits with `error`."""
+        if not self._event.is_set():
+            self._exception = error
+            self._event.set()

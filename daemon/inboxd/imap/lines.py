@@ -1,0 +1,351 @@
+"""Pure functions on IMAP's wire forms (RFC 3501): quoting, mailbox names, FETCH answers, sets of UIDs."""
+
+from __future__ import annotations
+
+import base64
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Final, final
+
+from inboxd.errors import Invalid, ProtocolError
+
+_UNSAFE = re.compile(r"[\x00\r\n]")
+_CODE = re.compile(rb" *\[([A-Za-z0-9.-]+)(?: ([^\]]*))?\]")
+_LITERAL = re.compile(rb"\{(\d{1,20})\+?\}$")
+_TEXT_ONLY = re.compile(rb"\* (?:OK|NO|BAD|BYE|PREAUTH)\b", re.IGNORECASE)
+_MONTHS: Final = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
+_DATE = re.compile(rb" ?(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
+# A quote or parenthesis that is never closed reaches to the end: searching on from each would be quadratic.
+_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|([()])|([^\s()"]+)', re.DOTALL)
+_ASIDE = re.compile(rb"\([^)]*(?:\)|\Z)")
+MAX_UID: Final = 4_294_967_295
+
+
+def quoted(text: str, field: str) -> str:
+    """`text` as a quoted string; Invalid (naming `field`) on NUL, CR or LF, which no quoting can carry."""
+    _check_safe(text, field)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _check_safe(text: str, field: str) -> None:
+    if _UNSAFE.search(text):
+        raise Invalid(field, "must not contain line breaks or NUL")
+
+
+def mailbox_argument(name: str) -> str:
+    """A mailbox name as it goes on the wire: modified UTF-7 (RFC 3501 §5.1.3), quoted.
+
+    Invalid on NUL, CR or LF: the encoding would carry them, but Dovecot 2.3 repeats them bare in its answer.
+    """
+    _check_safe(name, "folder")
+    return quoted(encode_utf7(name), "folder")
+
+
+def encode_utf7(name: str) -> str:
+    """Modified UTF-7: `&` shifts, base64 of UTF-16BE with `,` for `/` and no padding."""
+    out: list[str] = []
+    for run in re.findall(r"[\x20-\x7e]+|[^\x20-\x7e]+", name):
+        if " " <= run[0] <= "~":
+            out.append(run.replace("&", "&-"))
+        else:
+            packed = base64.b64encode(run.encode("utf-16-be", "surrogatepass")).decode()
+            out.append("&" + packed.rstrip("=").replace("/", ",") + "-")
+    return "".join(out)
+
+
+def decode_utf7(name: str) -> str:
+    """The mailbox name behind its modified UTF-7; what cannot be decoded stays as it is."""
+
+    def open_shift(shift: re.Match[str]) -> str:
+        packed = shift.group(1)
+        if not packed:
+            return "&"
+        try:
+            padded = packed.replace(",", "/") + "=" * (-len(packed) % 4)
+            return base64.b64decode(padded, validate=True).decode("utf-16-be")
+        except ValueError:
+            return shift.group(0)
+
+    return re.sub(r"&([A-Za-z0-9+,]*)-", open_shift, name)
+
+
+def response_code(text: bytes) -> tuple[str, str]:
+    """The response code a status text begins with, for example ("UIDVALIDITY", "17"); ("", "") when it has none.
+
+    The name is in capitals (RFC 3501 §7.1).
+    """
+    found = _CODE.match(text)
+    if found is None:
+        return "", ""
+    return found.group(1).decode().upper(), (found.group(2) or b"").decode("utf-8", "replace")
+
+
+def literal_size(line: bytes) -> int | None:
+    """The octets of the literal a response line announces at its end, None when it announces none.
+
+    Status responses are text to their end, so `{3}` in one is not a literal.
+    """
+    if not line.endswith(b"}") or not line.startswith(b"* ") or _TEXT_ONLY.match(line):
+        return None
+    found = _LITERAL.search(line)
+    return int(found.group(1)) if found else None
+
+
+def continued_literal_size(line: bytes) -> int | None:
+    """As `literal_size`, for a line that continues a response after a literal."""
+    found = _LITERAL.search(line) if line.endswith(b"}") else None
+    return int(found.group(1)) if found else None
+
+
+def internal_date(text: bytes) -> datetime | None:
+    """INTERNALDATE in UTC; None when it is absent, malformed or impossible."""
+    found = _DATE.match(text)
+    if found is None or found.group(2).lower() not in _MONTHS:
+        return None
+    day, year, hour, minute, second = (int(found.group(n)) for n in (1, 3, 4, 5, 6))
+    offset = (int(found.group(8)) * 3600 + int(found.group(9)) * 60) * (1 if found.group(7) == b"+" else -1)
+    try:
+        local = datetime(
+            year, _MONTHS.index(found.group(2).lower()) + 1, day, hour, minute, min(second, 59), tzinfo=UTC
+        )
+        return datetime.fromtimestamp(local.timestamp() - offset, UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def search_date(moment: datetime) -> str:
+    """A date for SEARCH SINCE, one day early: servers compare dates in their own zone (RFC 3501 §6.4.4).
+
+    No day is before 1970: there is no such mail, and servers need four digits for the year.
+    """
+    day = datetime.fromtimestamp(max(0.0, moment.timestamp() - 86_400), UTC)
+    return f"{day.day}-{_MONTHS[day.month - 1].decode().title()}-{day.year}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A literal too large to be kept: its octets were read and dropped."""
+
+    size: int
+
+
+Part = bytes | bytearray | Skipped
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FetchAnswer:
+    """One FETCH response. `body` is None when it carried none, or NIL: the message is gone (or was not asked for)."""
+
+    uid: int | None
+    flags: tuple[str, ...]
+    received_at: datetime | None
+    size: int | None
+    body: bytes | bytearray | Skipped | None
+
+
+def first_line(response: Sequence[Part]) -> bytes:
+    """The line a response begins with."""
+    line = response[0]
+    assert isinstance(line, bytes)
+    return line
+
+
+def is_fetch(line: bytes) -> bool:
+    """Whether an untagged response line begins a FETCH response."""
+    number, _, rest = line[2:].partition(b" ")
+    return number.isdigit() and rest[:7].upper() == b"FETCH ("
+
+
+def parse_fetch(parts: Sequence[Part]) -> FetchAnswer:
+    """A whole FETCH response: lines and literals alternate, and the items come in the server's own order.
+
+    `parts` begins with a line of which `is_fetch` holds.
+    """
+    items: dict[str, Part | list[bytes]] = {}
+    tokens = _tokens(parts)
+    for name, bare in tokens:
+        if not bare or not isinstance(name, bytes) or name == b")":
+            continue
+        value, bare = next(tokens, (b"NIL", True))
+        if bare and value == b"(":
+            value = _list(tokens)
+        if not (bare and isinstance(value, bytes) and value.upper() == b"NIL"):
+            items[name.decode("ascii", "replace").upper()] = value
+    return _answer(items)
+
+
+def _list(tokens: Iterator[tuple[Part, bool]]) -> list[bytes]:
+    """What stands in a list up to its own closing parenthesis, without the lists in it."""
+    found: list[bytes] = []
+    depth = 1
+    for token, bare in tokens:
+        if bare and token in (b"(", b")"):
+            depth += 1 if token == b"(" else -1
+            if depth == 0:
+                break
+        elif depth == 1 and isinstance(token, bytes):
+            found.append(token)
+    return found
+
+
+def _answer(items: dict[str, Part | list[bytes]]) -> FetchAnswer:
+    flags = items.get("FLAGS")
+    received = items.get("INTERNALDATE")
+    body = next((items[name] for name in ("BODY[]", "BODY[HEADER]") if name in items), None)
+    return FetchAnswer(
+        uid=uid if (uid := _number(items.get("UID"))) is not None and 0 < uid <= MAX_UID else None,
+        flags=tuple(flag.decode("utf-8", "replace") for flag in flags) if isinstance(flags, list) else (),
+        received_at=internal_date(received) if isinstance(received, bytes) else None,
+        size=_number(items.get("RFC822.SIZE")),
+        body=body if isinstance(body, bytes | bytearray | Skipped) else None,
+    )
+
+
+def _number(value: Part | list[bytes] | None) -> int | None:
+    return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) <= 20 else None
+
+
+def _tokens(parts: Sequence[Part]) -> Iterator[tuple[Part, bool]]:
+    """The tokens of a FETCH response and whether each stood bare, as an atom or a parenthesis."""
+    for index, part in enumerate(parts):
+        if index % 2 or not isinstance(part, bytes):
+            yield part, False
+            continue
+        line = _LITERAL.sub(b"", part)
+        for found in _TOKEN.finditer(line, line.index(b"(") + 1 if index == 0 else 0):
+            if found.group(1) is not None:
+                yield re.sub(rb"\\(.)", rb"\1", found.group(1)), False
+            else:
+                yield found.group(2) or found.group(3), True
+
+
+@final
+class UidSet:
+    """Sorted UIDs kept as ranges, so that a mailbox of millions costs little; `str` is IMAP's sequence-set."""
+
+    __slots__ = ("ranges",)
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        self.ranges = list(ranges)
+
+    @classmethod
+    def of(cls, uids: Iterable[int]) -> UidSet:
+        """The set of some UIDs in any order."""
+        return cls(_merged((uid, uid) for uid in sorted(uids)))
+
+    @classmethod
+    def joined(cls, sets: Iterable[UidSet]) -> UidSet:
+        """Everything in any of the sets."""
+        return cls(_merged(sorted(pair for uids in sets for pair in uids.ranges)))
+
+    @classmethod
+    def parse(cls, text: bytes) -> UidSet:
+        """A sequence-set as a server writes it (`1:4,9`); ProtocolError when it is none."""
+        pairs: list[tuple[int, int]] = []
+        for item in text.split(b","):
+            low, _, high = item.partition(b":")
+            first, last = sorted(_uids((low, high or low)))
+            pairs.append((first, last))
+        return cls(_merged(sorted(pairs)))
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self.ranges)
+
+    def __contains__(self, uid: int) -> bool:
+        at = bisect_right(self.ranges, (uid, MAX_UID)) - 1
+        return at >= 0 and uid <= self.ranges[at][1]
+
+    def __iter__(self) -> Iterator[int]:
+        for first, last in self.ranges:
+            yield from range(first, last + 1)
+
+    def __str__(self) -> str:
+        return ",".join(str(a) if a == b else f"{a}:{b}" for a, b in self.ranges)
+
+    def above(self, uid: int) -> UidSet:
+        """Those greater than `uid`: `n:*` always names the last message too (RFC 3501 §6.4.8)."""
+        return UidSet((max(a, uid + 1), b) for a, b in self.ranges if b > uid)
+
+    def without(self, uids: set[int]) -> UidSet:
+        """Those not in `uids`."""
+        gone = UidSet.of(uids).ranges
+        left: list[tuple[int, int]] = []
+        at = 0
+        for first, last in self.ranges:
+            while at < len(gone) and gone[at][0] <= last:
+                low, high = gone[at]
+                if low > first:
+                    left.append((first, low - 1))
+                first = max(first, high + 1)
+                if high > last:
+                    break
+                at += 1
+            if first <= last:
+                left.append((first, last))
+        return UidSet(left)
+
+    def chunks(self, most: int) -> Iterator[UidSet]:
+        """The same UIDs, ascending, in sets of at most `most`."""
+        chunk, room = UidSet(), most
+        for first, last in self.ranges:
+            while first <= last:
+                stop = min(last, first + room - 1)
+                chunk.ranges.append((first, stop))
+                room -= stop - first + 1
+                first = stop + 1
+                if room == 0:
+                    yield chunk
+                    chunk, room = UidSet(), most
+        if chunk.ranges:
+            yield chunk
+
+    @property
+    def highest(self) -> int:
+        """The greatest UID, 0 when the set is empty."""
+        return self.ranges[-1][1] if self.ranges else 0
+
+
+def _merged(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted ranges with those joined that overlap or touch."""
+    merged: list[tuple[int, int]] = []
+    for first, last in pairs:
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _uids(words: Sequence[bytes]) -> list[int]:
+    if all(map(bytes.isdigit, words)) and max(map(len, words), default=0) <= 10:
+        found = [*map(int, words)]
+        if max(found, default=0) <= MAX_UID:
+            return found
+    raise ProtocolError("search", "the server sent something other than UIDs")
+
+
+def parse_search(line: bytes) -> UidSet | None:
+    """The UIDs of a SEARCH or ESEARCH response (RFC 4731); None when the line is neither."""
+    name, _, rest = line[2:].partition(b" ")
+    if name.upper() == b"SEARCH" or line[2:].strip().upper() == b"SEARCH":
+        return UidSet.of(_uids(_ASIDE.sub(b"", rest).split()))  # CONDSTORE appends (MODSEQ n)
+    if name.upper() == b"ESEARCH":
+        words = _ASIDE.sub(b"", rest).split()
+        for word, following in pairwise(words):
+            if word.upper() == b"ALL":
+                return UidSet.parse(following)
+        return UidSet()
+    return None
+
+
+def printable(text: bytes, limit: int = 500) -> str:
+    """A server's words for logs and people: one line, no control characters, bounded."""
+    shown = text[: limit * 4].decode("utf-8", "replace")
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -1,0 +1,182 @@
+"""Opening a session: TLS, greeting, capabilities, STARTTLS, login; each stage fails closed and says why."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, final
+
+from inboxd import metrics
+from inboxd.errors import (
+    AuthRefused,
+    CommandRefused,
+    Insecure,
+    MailServerError,
+    ProtocolError,
+    Stalled,
+    Throttled,
+    TlsMissing,
+)
+from inboxd.imap import sasl
+from inboxd.imap.asked import Asked
+from inboxd.imap.lines import first_line, printable, response_code
+from inboxd.imap.link import Link
+from inboxd.imap.protocol import Protocol, Trace
+from inboxd.imap.session import Session
+from inboxd.model import Account, Tls
+from inboxd.net import tls_failure
+from inboxd.settings import ImapSettings
+
+Reached = Callable[[str, str], None]
+_BUSY_CODES: Final = frozenset({"UNAVAILABLE", "LIMIT", "INUSE", "THROTTLED", "SERVERBUG", "OVERQUOTA"})
+_BUSY_WORDS: Final = ("too many", "try again", "temporar", "throttl", "rate limit", "maximum number of connections")
+
+
+def _ignore(_stage: str, _detail: str) -> None: ...
+
+
+@asynccontextmanager
+async def open_session(
+    sock: socket.socket,
+    account: Account,
+    limits: ImapSettings,
+    context: ssl.SSLContext | None,
+    trace: Trace | None = None,
+    reached: Reached = _ignore,
+) -> AsyncGenerator[Session]:
+    """A logged-in session over a connected socket, which it takes over and closes.
+
+    `reached` hears of each stage done: tls, greeting, login, with what is worth telling. Raises MailServerError, each
+    with its stage: TlsFailed, TlsMissing, Insecure, AuthRefused, Throttled, Stalled, ConnectionLost, ProtocolError.
+    """
+    protocol = Protocol(trace, limits.max_message_bytes)
+    link = Link(protocol, account.host, limits.command_seconds)
+    opening = _Opening(link, account, reached)
+    metrics.SESSIONS.inc()
+    try:
+        try:
+            async with asyncio.timeout(limits.connect_seconds):
+                await opening.greet(sock, context)
+        except TimeoutError as error:
+            raise Stalled("greeting", opening.silence(limits.connect_seconds)) from error
+        await opening.log_in()
+        yield Session(link, limits, opening.capabilities, opening.tls)
+    finally:
+        metrics.SESSIONS.dec()
+        link.abort()
+        if not protocol.connected:
+            sock.close()
+
+
+@final
+class _Opening:
+    def __init__(self, link: Link, account: Account, reached: Reached) -> None:
+        self._link = link
+        self._protocol = link.protocol
+        self._account = account
+        self._reached = reached
+        self.capabilities: frozenset[str] = frozenset()
+        self.tls: str | None = None
+
+    def silence(self, seconds: float) -> str:
+        """What to say when the opening took too long."""
+        hint = (
+            "" if self.tls or self._protocol.greeting else "; if the port expects TLS from the start, use implicit TLS"
+        )
+        return f"{self._account.host} did not get to the login within {seconds:g} s{hint}"
+
+    async def greet(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        """TLS as configured, then the greeting and the capabilities."""
+        implicit = self._account.tls is Tls.IMPLICIT
+        host = self._account.host
+        if context is None and self._account.tls is not Tls.NONE:
+            raise Insecure("tls", f"TLS with {host} is asked for without a TLS context")
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: self._protocol,
+                sock=sock,
+                ssl=context if implicit else None,
+                server_hostname=host if implicit else None,
+            )
+        except OSError as error:
+            raise tls_failure(host, error) from error
+        self._note_tls()
+        await self._link.until(lambda: self._protocol.greeting is not None)
+        self._check_greeting(self._protocol.greeting or b"")
+        await self._ask_capabilities()
+        if self._account.tls is Tls.STARTTLS and context is not None:
+            await self._start_tls(context)
+
+    def _check_greeting(self, greeting: bytes) -> None:
+        word, _, text = greeting.partition(b" ")
+        banner = printable(text)
+        if word.upper() == b"BYE":
+            raise Throttled("greeting", "the server turned the connection away", reply=banner)
+        if word.upper() == b"PREAUTH" and self.tls is None:
+            raise Insecure("greeting", "the server claims a login on an unencrypted connection (PREAUTH)")
+        if word.upper() not in (b"OK", b"PREAUTH"):
+            raise ProtocolError("greeting", "this is not an IMAP server", reply=printable(greeting))
+        self._reached("greeting", banner)
+        self._protocol.state = "NONAUTH" if word.upper() == b"OK" else "AUTH"
+
+    async def _ask_capabilities(self) -> None:
+        command = await self._link.run(Asked("CAPABILITY", self._link.tag()))
+        words = [w for r in command.responses if (w := first_line(r)[2:].decode("ascii", "replace").upper().split())]
+        self.capabilities = frozenset(name for w in words if w[0] == "CAPABILITY" for name in w[1:])
+
+    async def _start_tls(self, context: ssl.SSLContext) -> None:
+        if "STARTTLS" not in self.capabilities:
+            raise TlsMissing("starttls", f"{self._account.host} does not offer STARTTLS; nothing was sent in clear")
+        try:
+            await self._link.run(Asked("STARTTLS", self._link.tag()))
+        except CommandRefused as error:
+            raise TlsMissing("starttls", f"{self._account.host} refused STARTTLS", reply=error.reply) from error
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                self._protocol.transport, self._protocol, context, server_hostname=self._account.host
+            )
+        except OSError as error:
+            raise self._protocol.failure or tls_failure(self._account.host, error) from error
+        if transport is None or self._protocol.failure is not None:
+            raise self._protocol.failure or ProtocolError("starttls", "the connection closed during STARTTLS")
+        self._protocol.secured(transport)
+        self._note_tls()
+        await self._ask_capabilities()
+
+    def _note_tls(self) -> None:
+        secured = self._protocol.transport.get_extra_info("ssl_object")
+        self.tls = secured.version() if secured is not None else None
+        if self.tls is not None:
+            self._reached("tls", self.tls)
+
+    async def log_in(self) -> None:
+        """Authenticate, unless PREAUTH did. AuthRefused or Throttled, with the server's words."""
+        if self._protocol.state == "AUTH":
+            return
+        mechanism = sasl.choose(self.capabilities, self._account.mechanisms)
+        command, shown = sasl.command(
+            mechanism, self._link.tag(), self._account.username, self._account.password,
+            initial_response="SASL-IR" in self.capabilities,
+        )  # fmt: skip
+        try:
+            await self._link.run(command, shown)
+        except CommandRefused as error:
+            busy = _is_busy(error.reply)
+            metrics.LOGINS.labels("failed" if busy else "refused").inc()
+            kind = Throttled if busy else AuthRefused
+            raise kind("login", f"{self._account.host} refused the login", reply=error.reply) from error
+        except MailServerError:
+            metrics.LOGINS.labels("failed").inc()
+            raise
+        metrics.LOGINS.labels("ok").inc()
+        self._protocol.state = "AUTH"
+        self._reached("login", mechanism)
+        await self._ask_capabilities()
+
+
+def _is_busy(reply: str) -> bool:
+    code = response_code(reply.encode())[0]
+    return code in _BUSY_CODES or (code != "AUTHENTICATIONFAILED" and any(w in reply.lower() for w in _BUSY_WORDS))

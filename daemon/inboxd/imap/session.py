@@ -1,0 +1,215 @@
+"""A logged-in IMAP session: mailboxes examined, searched, fetched, and listened to. One task owns it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, final
+
+from inboxd import metrics
+from inboxd.errors import CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
+from inboxd.imap.asked import Asked
+from inboxd.imap.lines import (
+    Part,
+    UidSet,
+    first_line,
+    is_fetch,
+    mailbox_argument,
+    parse_fetch,
+    parse_search,
+    response_code,
+    search_date,
+)
+from inboxd.imap.link import Link, check
+from inboxd.imap.stream import Fetch, Stream
+from inboxd.settings import ImapSettings
+
+_LOGOUT_SECONDS: Final = 2.0
+_MOST_MESSAGES: Final = 20_000_000  # a range costs a server nothing; we have to go through it
+_GONE_CODES: Final = frozenset({"NONEXISTENT", "NOPERM", "TRYCREATE", "CANNOT"})
+_GONE_WORDS: Final = ("doesn't exist", "does not exist", "not found", "unknown mailbox", "no such mailbox")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A mailbox as EXAMINE showed it. `uidvalidity` and `uidnext` are 0 where the server would not say."""
+
+    name: str
+    exists: int
+    uidvalidity: int
+    uidnext: int
+
+
+@final
+class Session:
+    """An open IMAP session. `capabilities` are in capitals; `tls` is the version, None when not encrypted."""
+
+    def __init__(self, link: Link, limits: ImapSettings, capabilities: frozenset[str], tls: str | None) -> None:
+        self._link = link
+        self._protocol = link.protocol
+        self._limits = limits
+        self.capabilities = capabilities
+        self.tls = tls
+
+    @property
+    def pushes(self) -> int:
+        """How often the server has said EXISTS: a change since a remembered value means look again."""
+        return self._protocol.pushes
+
+    @property
+    def arrivals(self) -> int:
+        """By how many messages those EXISTS have grown the mailbox."""
+        return self._protocol.arrivals
+
+    @property
+    def pushed_at(self) -> float:
+        """When it last did, on the loop's clock."""
+        return self._protocol.pushed_at
+
+    @property
+    def last_received(self) -> float:
+        """When the last byte came, on the loop's clock."""
+        return self._protocol.last_received
+
+    @property
+    def alerts(self) -> list[str]:
+        """What the server marked [ALERT]: users must be shown it (RFC 3501 §7.1)."""
+        return self._protocol.alerts
+
+    async def log_out(self) -> None:
+        """Say good-bye, briefly; what the server makes of it does not matter any more."""
+        command = Asked("LOGOUT", self._link.tag())
+        with suppress(MailServerError), self._link.owning():
+            self._protocol.begin(command)
+            await self._link.until(lambda: command.done, silence_seconds=_LOGOUT_SECONDS)
+
+    # --- mailboxes ----------------------------------------------------------------------------------------------------
+
+    async def examine(self, name: str) -> Mailbox:
+        """Open a mailbox read-only, so that reading changes nothing there. MailboxRefused when there is no such one."""
+        self._protocol.state = "AUTH"
+        try:
+            command = await self._link.run(Asked("EXAMINE", self._link.tag(), mailbox_argument(name)))
+        except CommandRefused as error:
+            code, words = response_code(error.reply.encode())[0], error.reply.lower()
+            if code in _GONE_CODES or any(word in words for word in _GONE_WORDS):
+                raise MailboxRefused("select", f"the mailbox {name!r} cannot be opened", reply=error.reply) from error
+            raise
+        self._protocol.state = "SELECTED"
+        self._protocol.disturbed = False
+        codes = dict(
+            response_code(first_line(r)[4:].lstrip())
+            for r in command.responses
+            if first_line(r)[:5].upper() == b"* OK "
+        )
+        return Mailbox(
+            name=name,
+            exists=self._protocol.exists,
+            uidvalidity=_count(codes.get("UIDVALIDITY")),
+            uidnext=_count(codes.get("UIDNEXT")),
+        )
+
+    async def search(self, *, above: int = 0, terms: str | None = None, since: datetime | None = None) -> UidSet:
+        """The UIDs greater than `above` that match `terms` (SEARCH keys) and arrived since a moment, by day.
+
+        Invalid when `terms` cannot be sent; CommandRefused when the server does not understand them.
+        """
+        keys = [f"UID {above + 1}:*"]
+        if since is not None:
+            keys.append(f"SINCE {search_date(since)}")
+        if terms:
+            if not terms.isprintable() or not terms.isascii():
+                raise Invalid("search terms", "must be printable ASCII on one line")
+            keys.append(f"({terms})")
+        if "ESEARCH" in self.capabilities:
+            keys.insert(0, "RETURN (ALL)")
+        command = await self._link.run(Asked("SEARCH", self._link.tag(), *keys, prefix="UID"))
+        found = [uids for r in command.responses if (uids := parse_search(first_line(r))) is not None]
+        uids = UidSet.joined(found).above(above)
+        if len(uids) > _MOST_MESSAGES:
+            raise ProtocolError("search", f"the server lists {len(uids)} messages")
+        return uids
+
+    @contextmanager
+    def fetch(self, uids: str) -> Generator[Stream]:
+        """Stream the messages of a sequence-set of UIDs; see `Stream.take`. Leaving early drops the connection."""
+        command = Fetch(self._protocol, uids, self._limits.buffer_bytes)
+        self._protocol.begin(command)
+        stream = Stream(command, self._link.until)
+        try:
+            with metrics.COMMAND_SECONDS.labels("FETCH").time():
+                yield stream
+        finally:
+            if not stream.finished:
+                self._link.abort()
+
+    async def header(self, uid: int) -> bytes:
+        """The header of one message, for those too large to keep; empty when it is gone."""
+        asked = Asked("FETCH", self._link.tag(), str(uid), "(UID BODY.PEEK[HEADER])", prefix="UID")
+        command = await self._link.run(asked)
+        answers = [parse_fetch(r) for r in command.responses if is_fetch(first_line(r))]
+        bodies = [bytes(a.body) for a in answers if a.uid == uid and isinstance(a.body, bytes | bytearray)]
+        return bodies[0] if bodies else b""
+
+    # --- listening ----------------------------------------------------------------------------------------------------
+
+    async def idle(self, seconds: float, seen_pushes: int) -> float | None:
+        """Listen until mail is announced, or `seconds` passed; when it was (on the loop's clock), or None.
+
+        An EXISTS since the caller remembered `seen_pushes` counts as announced at once. Raises CommandRefused when the
+        server refuses to IDLE, ConnectionLost and its kin when the connection ends, Stalled when DONE goes unanswered.
+        """
+        command = _Idle("IDLE", self._link.tag())
+        with self._link.owning():
+            self._protocol.begin(command)
+            await self._link.until(lambda: command.started or command.done)
+            pushed_at = await self._hear(seconds, seen_pushes, command)
+            if not command.done:
+                self._protocol.send_line("DONE")
+            await self._link.until(lambda: command.done, silence_seconds=self._limits.done_seconds)
+            check(command)
+            self._check_undisturbed("idle")
+        return pushed_at or (self.pushed_at if self.pushes != seen_pushes else None)
+
+    async def rest(self, seconds: float, seen_pushes: int) -> float | None:
+        """Wait without IDLE for servers that lack it, then ask with NOOP; when mail was announced, or None."""
+        with self._link.owning():
+            await self._hear(seconds, seen_pushes, None)
+            await self._link.run(Asked("NOOP", self._link.tag()))
+            self._check_undisturbed("noop")
+        return self.pushed_at if self.pushes != seen_pushes else None
+
+    def _check_undisturbed(self, stage: str) -> None:
+        if self._protocol.disturbed:
+            raise ProtocolError(stage, "the server reported trouble with the open mailbox")
+
+    async def _hear(self, seconds: float, seen_pushes: int, command: Asked | None) -> float | None:
+        def called() -> bool:
+            return self.pushes != seen_pushes or self._protocol.disturbed or (command is not None and command.done)
+
+        try:
+            async with asyncio.timeout(seconds):
+                await self._link.until(called, watched=False)
+        except TimeoutError:
+            return None
+        return self.pushed_at if self.pushes != seen_pushes else None
+
+
+@final
+class _Idle(Asked):
+    started = False
+
+    def receive(self, response: list[Part]) -> None:
+        """Keep nothing: an IDLE may last, and hear, any amount."""
+
+    def proceed(self, _challenge: bytes) -> bytes | None:
+        self.started = True
+        return None
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text is not None and text.isdigit() and len(text) <= 10 else 0
