@@ -1,0 +1,88 @@
+"""Parsing in a child process with limits, for mail that may be built to hurt: see child.py for its side.
+
+The child gets the raw mail on standard input and answers on standard output; it inherits no descriptors, no environment
+and no site packages of the user. It sets its own limits, because code between fork and exec is unsafe beside threads.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from inboxd.errors import NotFound, Unparsable
+from inboxd.mails import Address, Attachment, Body, Digest
+from inboxd.model import AttachmentId
+
+MEMORY_BYTES = 512 << 20
+CPU_SECONDS = 5
+WALL_SECONDS = 10.0
+NO_SUCH_ATTACHMENT = 3
+UNPARSABLE = 4
+
+_DEATHS: dict[int, str] = {
+    signal.SIGXCPU: f"parsing needs more than {CPU_SECONDS} s of CPU time",
+    signal.SIGABRT: f"parsing needs more than {MEMORY_BYTES >> 20} MiB",
+}
+_PATHS = [str(Path(__file__).resolve().parents[2]), *(path for path in sys.path if path.endswith("-packages"))]
+_START = f"import sys; sys.path[:0] = {_PATHS!r}; from inboxd.mail.child import main; main(sys.argv[1:])"
+
+
+def digest(mail: bytes) -> Digest:
+    """The digest as the child makes it; Unparsable when it fails, dies or takes too long."""
+    return read_digest(_run(mail, "digest"))
+
+
+def body(mail: bytes) -> Body:
+    """The body as the child makes it; Unparsable likewise."""
+    return Body(**json.loads(_run(mail, "body")))
+
+
+def attachment(mail: bytes, position: int) -> bytes:
+    """The attachment at `position` as the child finds it; NotFound, or Unparsable likewise."""
+    return _run(mail, "attachment", str(position))
+
+
+def write_digest(made: Digest) -> bytes:
+    """A digest as the child sends it."""
+    return json.dumps(asdict(made), default=str).encode()
+
+
+def read_digest(answer: bytes) -> Digest:
+    """A digest as the child sent it."""
+    fields: dict[str, Any] = json.loads(answer)
+    for name in ("to", "cc", "bcc"):
+        fields[name] = tuple(Address(**each) for each in fields[name])
+    fields["sender"] = Address(**fields["sender"]) if fields["sender"] else None
+    fields["date"] = datetime.fromisoformat(fields["date"]) if fields["date"] else None
+    fields["part_types"] = tuple(fields["part_types"])
+    fields["attachments"] = tuple(
+        Attachment(**(each | {"id": AttachmentId(UUID(each["id"]))})) for each in fields["attachments"]
+    )
+    return Digest(**fields)
+
+
+def _run(mail: bytes, *what: str) -> bytes:
+    command = [sys.executable, "-I", "-S", "-c", _START, *what]
+    try:
+        child = subprocess.run(  # noqa: S603
+            command, input=mail, capture_output=True, timeout=WALL_SECONDS, env={}, cwd="/", check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unparsable(f"parsing took more than {WALL_SECONDS:g} s") from error
+    except OSError as error:
+        raise Unparsable(f"the parser could not be started: {error.strerror}") from error
+    if child.returncode == 0:
+        return child.stdout
+    words = child.stderr.decode("utf-8", "replace").strip().splitlines()
+    if child.returncode == NO_SUCH_ATTACHMENT:
+        raise NotFound(words[-1] if words else "no such attachment")
+    if child.returncode == UNPARSABLE and words:
+        raise Unparsable(words[-1])
+    raise Unparsable(_DEATHS.get(-child.returncode, f"the parser died with status {child.returncode}"))

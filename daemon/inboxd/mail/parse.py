@@ -1,0 +1,95 @@
+"""Raw mail to records: the fast parser first, the lenient one for what it refuses, a child for what looks hostile.
+
+All of it blocks and belongs in a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from inboxd.errors import Unparsable
+from inboxd.mail import confined, fast, headers, lenient
+from inboxd.mail.headers import Headers
+from inboxd.mail.parts import Part, attachment_of, body_of, digest_of
+from inboxd.mails import Body, Digest
+
+T = TypeVar("T")
+
+MAX_DELIMITERS = 1_000
+MAX_DELIMITERS_LENIENT = 100
+MAX_WORDS = 5_000
+MAX_TRUSTED_BYTES = 1 << 20
+
+
+def digest(raw: bytes | bytearray) -> Digest:
+    """What the mail is about. Never raises: a mail no parser can read gives a Digest with nothing but its `defect`."""
+    mail = bytes(raw)
+    try:
+        if is_suspicious(mail):
+            return confined.digest(mail)
+        return in_order(mail, digest_of, confined.digest)
+    except Unparsable as error:
+        return Digest(defect=str(error))
+
+
+def body(raw: bytes | bytearray) -> Body:
+    """The readable content and all header fields. Never raises: an unreadable mail still has its header fields."""
+    mail = bytes(raw)
+    try:
+        if is_suspicious(mail):
+            return confined.body(mail)
+        return in_order(mail, body_of, confined.body)
+    except Unparsable:
+        return Body(text=None, html=None, headers=Headers(mail).decoded())
+
+
+def attachment(raw: bytes | bytearray, position: int) -> bytes:
+    """The decoded bytes of the attachment that `digest` lists at `position`; NotFound, or Unparsable."""
+    mail = bytes(raw)
+    if is_suspicious(mail):
+        return confined.attachment(mail, position)
+    return in_order(
+        mail, lambda _, parts: attachment_of(parts, position), lambda mail: confined.attachment(mail, position)
+    )
+
+
+def is_suspicious(mail: bytes) -> bool:
+    """Whether parsing might cost more memory or time than the mail's size warrants.
+
+    An empty part costs 5 octets in the mail and about 430 parsed; enclosed mails may hide such parts in base64. The
+    fast parser is quadratic in encoded words (50,000 of them: 2.5 s), those at the top excepted: it does not see them.
+    """
+    if _exceeds(mail, b"\n--", MAX_DELIMITERS):
+        return True
+    if _exceeds(mail, b"=?", MAX_WORDS) and mail.count(b"=?", headers.block_end(mail)) > MAX_WORDS:
+        return True
+    return len(mail) > MAX_TRUSTED_BYTES and fast.encloses_mail(mail)
+
+
+def _exceeds(mail: bytes, marker: bytes, most: int) -> bool:
+    """Whether `marker` occurs more than `most` times. Counting its last octet first is 20 times as fast on base64."""
+    return mail.count(marker[-1:]) > most and mail.count(marker) > most
+
+
+def _is_cheap(mail: bytes) -> bool:
+    """Whether the lenient parser may work on it here: each line costs it one match for each level of nesting."""
+    return len(mail) <= MAX_TRUSTED_BYTES and not _exceeds(mail, b"\n--", MAX_DELIMITERS_LENIENT)
+
+
+def in_order(mail: bytes, make: Callable[[bytes, list[Part]], T], confine: Callable[[bytes], T] | None = None) -> T:
+    """What `make` makes of the mail's leaves; a costly mail the first parser refuses is handed to `confine`.
+
+    Unparsable when no parser can read it.
+    """
+    try:
+        return make(mail, fast.read(mail))
+    except (fast.ParseError, *lenient.FAULTS) as error:
+        refusal = f"{type(error).__name__}: {error}"
+    if confine is not None and not _is_cheap(mail):
+        return confine(mail)
+    try:
+        return make(mail, lenient.read(mail))
+    except lenient.FAULTS as error:
+        reason = f"no parser can read it ({refusal[:200]}; {type(error).__name__}: {str(error)[:200]})"
+        raise Unparsable(reason) from error
