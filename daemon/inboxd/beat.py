@@ -1,0 +1,43 @@
+"""The daemon's pulse: measures how late the loop runs and whether the store answers, and tells systemd so.
+
+The watchdog is fed by that progress alone: a loop that is stuck, or a store that does not answer, lets it bite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from inboxd import logs, metrics
+from inboxd.errors import StoreError
+from inboxd.notify import Notifier
+from inboxd.store import installation
+from inboxd.store.engine import Store
+
+_LAG_SECONDS: Final = 0.5
+_SICK_LAG_SECONDS: Final = 5.0
+_log = logs.logger("beat")
+
+
+async def measure_lag() -> None:
+    """Observe the event loop's lateness twice a second, for ever."""
+    clock = asyncio.get_running_loop()
+    while True:
+        due = clock.time() + _LAG_SECONDS
+        await asyncio.sleep(_LAG_SECONDS)
+        lag = max(0.0, clock.time() - due)
+        metrics.LOOP_LAG.observe(lag)
+        if lag > _SICK_LAG_SECONDS:
+            _log.error("event_loop_late", seconds=round(lag, 2))
+
+
+async def feed_watchdog(notifier: Notifier, store: Store, period_seconds: float) -> None:
+    """Feed systemd's watchdog while the store answers in time, for ever; `period_seconds` is the unit's limit."""
+    while True:
+        try:
+            async with asyncio.timeout(period_seconds / 2):
+                await installation.user_id(store)
+            notifier.watchdog()
+        except (TimeoutError, StoreError) as error:
+            _log.error("store_silent", reason=str(error) or "no answer in time")
+        await asyncio.sleep(period_seconds / 3)

@@ -1,0 +1,260 @@
+"""One connector's life: a session is opened, read, and listened to until it ends; then the loop decides what next.
+
+A temporary error waits its back-off and tries again, for ever; a permanent one (password, missing mailbox) parks the
+connector with its reason until a person changes something. Only a session that lived long resets the back-off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, final
+from uuid import uuid4
+
+from inboxd import logs, metrics, sync
+from inboxd.accounts import open_account
+from inboxd.backoff import Backoff
+from inboxd.dial import dial
+from inboxd.errors import CommandRefused, InboxdError, MailServerError, StoreError
+from inboxd.imap.session import Session
+from inboxd.model import (
+    Account,
+    Connection,
+    Connector,
+    Event,
+    EventId,
+    EventStatus,
+    EventType,
+    Progress,
+    State,
+    Status,
+    SyncSettings,
+    Trigger,
+    utc_now,
+)
+from inboxd.settings import Settings
+from inboxd.store import events
+from inboxd.vault import Vault
+
+LOG_LINES: Final = 60
+_LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
+_ENDED_BY_US = "stopped"
+
+
+@final
+class Supervisor:
+    """Keeps one connector's IMAP session open. `status` is what it is doing now; `run` ends when it parks."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        connection: Connection,
+        interval: SyncSettings,
+        target: sync.Target,
+        settings: Settings,
+        vault: Vault,
+        logins: asyncio.Semaphore,
+        lock: asyncio.Lock,
+    ) -> None:
+        self.status = Status(State.OFF, utc_now())
+        self._label = str(connector.id)
+        self._connection = connection
+        self._target = target
+        self._settings = settings
+        self._limits = settings.imap
+        self._vault = vault
+        self._logins = logins
+        self._lock = lock
+        self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
+        self._transcript: deque[str] = deque(maxlen=LOG_LINES)
+        self._session: Session | None = None
+        self._log = logs.logger("connector").bind(connector=self._label)
+        metrics.CONNECTORS.labels(State.OFF.value).inc()
+        metrics.CONNECTOR_UP.labels(self._label).set(0)
+        metrics.LAST_ACTIVITY.labels(self._label).set_function(self._last_activity)
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until the connector parks; cancellation closes the session and leaves the state OFF."""
+        backoff = Backoff(self._limits.retry_first_seconds, self._limits.retry_most_seconds)
+        try:
+            while await self._live_once(backoff):
+                pass
+        finally:
+            if self.status.state is not State.PARKED:
+                self._enter(State.OFF)
+            metrics.CONNECTOR_UP.labels(self._label).set(0)
+
+    async def _live_once(self, backoff: Backoff) -> bool:
+        clock = asyncio.get_running_loop()
+        opened_at = clock.time()
+        try:
+            await self._hold_session()
+        except InboxdError as error:
+            failure = error
+        except asyncio.CancelledError:
+            metrics.DISCONNECTS.labels(_ENDED_BY_US).inc()
+            raise
+        # One of three broad catches: whatever goes wrong with one account must never end the others' supervisors.
+        except Exception as error:  # noqa: BLE001
+            self._log.exception("session_crashed")
+            failure = MailServerError("internal", f"internal error ({type(error).__name__})")
+        else:
+            return True
+        if clock.time() - opened_at >= self._limits.stable_seconds:
+            backoff.reset()
+        return await self._decide(failure, backoff)
+
+    async def _decide(self, failure: InboxdError, backoff: Backoff) -> bool:
+        """Wait and go on (True), or park (False)."""
+        reason = failure.reason if isinstance(failure, MailServerError) else "error"
+        metrics.DISCONNECTS.labels(reason).inc()
+        metrics.CONNECTOR_UP.labels(self._label).set(0)
+        metrics.FAILURES.labels(self._label).set(backoff.failures + 1)
+        if backoff.failures == 0:
+            await self._write_failure(failure)
+        if not failure.retry:
+            metrics.CONNECTOR_PARKED.labels(self._label, reason).set(1)
+            self._enter(State.PARKED, str(failure))
+            self._log.error("connector_parked", reason=str(failure))
+            return False
+        least = failure.pause_seconds if isinstance(failure, MailServerError) else 0.0
+        wait = backoff.next_seconds(at_least=min(least, self._limits.retry_most_seconds))
+        self._enter(State.WAITING, str(failure), failures=backoff.failures, wait_seconds=wait)
+        self._log.warning("session_ended", reason=str(failure), retry_seconds=round(wait, 1))
+        await asyncio.sleep(wait)
+        return True
+
+    async def _write_failure(self, failure: InboxdError) -> None:
+        event = Event(
+            EventId(uuid4()),
+            self._target.connector_id,
+            EventType.SYNC,
+            EventStatus.CONNECTION_ERROR if isinstance(failure, MailServerError) else EventStatus.INTERNAL_ERROR,
+            0,
+            utc_now(),
+            message=str(failure),
+            logs="\n".join(self._transcript),
+        )
+        try:
+            await events.add(self._target.store, event)
+        except StoreError as error:
+            self._log.error("event_lost", reason=str(error))
+
+    # --- one session --------------------------------------------------------------------------------------------------
+
+    async def _hold_session(self) -> None:
+        account = open_account(self._vault, self._connection)
+        self._transcript.clear()
+        self._enter(State.CONNECTING)
+        async with AsyncExitStack() as stack:
+            async with self._logins:
+                session = await stack.enter_async_context(dial(account, self._settings, self._note))
+            self._session = session
+            try:
+                await self._read(session, account)
+            finally:
+                self._session = None
+
+    async def _read(self, session: Session, account: Account) -> None:
+        mailbox = await session.examine(account.select_folder)
+        metrics.CONNECTOR_UP.labels(self._label).set(1)
+        self._log.info("session_opened", mailbox=mailbox.name, messages=mailbox.exists, tls=session.tls)
+        seen, arrivals = session.pushes, session.arrivals
+        self._enter(State.SYNCING)
+        run = await sync.begin(self._target, session, mailbox, Trigger.START, report=self._report)
+        await self._look(run, account)
+        metrics.FAILURES.labels(self._label).set(0)
+        idles = "IDLE" in session.capabilities
+        while True:
+            pushed_at: float | None = session.pushed_at
+            if session.pushes == seen:
+                pushed_at, idles = await self._listen(session, seen, idles=idles)
+            grew = session.arrivals != arrivals
+            seen, arrivals = session.pushes, session.arrivals
+            run = run.again(Trigger.PUSH if grew else Trigger.POLL, pushed_at)
+            await self._look(run, account)
+            if run.stored and idles and not grew and session.pushes == seen:
+                metrics.MISSED_PUSHES.inc()
+                self._log.warning("push_missed", messages=len(run.stored))
+
+    async def _listen(self, session: Session, seen: int, *, idles: bool) -> tuple[float | None, bool]:
+        """Wait for a push or the deadline; also whether the server still lets us IDLE."""
+        if idles:
+            self._enter(State.IDLE)
+            jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
+            longest = min(self._limits.idle_seconds + jitter, self._interval_seconds, _LONGEST_IDLE_SECONDS)
+            try:
+                return await session.idle(max(longest, 0.05), seen), True
+            except CommandRefused as error:
+                self._log.warning("idle_refused", reason=error.reply)
+        self._enter(State.POLLING)
+        return await session.rest(min(self._limits.poll_seconds, self._interval_seconds), seen), False
+
+    async def _look(self, run: sync.Pass, account: Account) -> None:
+        """One pass; the messages it stored are committed and announced when this returns."""
+        async with self._lock:
+            try:
+                if run.trigger is Trigger.PUSH and not account.search_terms and run.place.uidvalidity:
+                    await sync.take_pushed(run)
+                else:
+                    await sync.catch_up(run, terms=account.search_terms)
+            except BaseException:
+                metrics.SYNCS.labels(run.trigger.value, "failed").inc()
+                raise
+        await self._finish(run)
+
+    async def _finish(self, run: sync.Pass) -> None:
+        now = utc_now()
+        metrics.SYNCS.labels(run.trigger.value, "ok").inc()
+        metrics.LAST_SYNC.labels(self._label).set(now.timestamp())
+        self.status = replace(self.status, last_sync_at=now, last_activity_at=now, progress=None)
+        if run.stored:
+            await sync.write_event(run, list(self._transcript))
+            self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
+        self._transcript.clear()
+
+    # --- what others see ----------------------------------------------------------------------------------------------
+
+    def _report(self, progress: Progress) -> None:
+        self.status = replace(self.status, progress=progress)
+
+    def _enter(self, state: State, reason: str | None = None, *, failures: int = 0, wait_seconds: float = 0.0) -> None:
+        now = utc_now()
+        metrics.CONNECTORS.labels(self.status.state.value).dec()
+        metrics.CONNECTORS.labels(state.value).inc()
+        self.status = replace(
+            self.status,
+            state=state,
+            since=now,
+            reason=reason,
+            failures=failures,
+            retry_at=now + timedelta(seconds=wait_seconds) if wait_seconds else None,
+            progress=self.status.progress if state is State.SYNCING else None,
+        )
+
+    def current(self) -> Status:
+        """The status, with the server's last sign of life as of now."""
+        self._last_activity()
+        return self.status
+
+    def leave(self) -> None:
+        """Take this supervisor out of the count of states; it will not run again."""
+        metrics.CONNECTORS.labels(self.status.state.value).dec()
+        metrics.forget(self._label)
+
+    def _note(self, line: str) -> None:
+        self._transcript.append(line)
+
+    def _last_activity(self) -> float:
+        if self._session is not None:
+            ago = asyncio.get_running_loop().time() - self._session.last_received
+            moment = utc_now() - timedelta(seconds=ago)
+            self.status = replace(self.status, last_activity_at=moment)
+        seen = self.status.last_activity_at
+        return seen.timestamp() if seen is not None else 0.0

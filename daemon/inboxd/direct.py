@@ -1,0 +1,100 @@
+"""A sync somebody asked for: its own session, its own transcript, one event whatever comes of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+from uuid import uuid4
+
+from inboxd import sync
+from inboxd.accounts import account_of
+from inboxd.dial import dial
+from inboxd.errors import InboxdError, MailServerError
+from inboxd.metrics import SYNCS
+from inboxd.model import (
+    Account,
+    ConnectorId,
+    EventId,
+    EventStatus,
+    EventType,
+    Kind,
+    Progress,
+    SyncReport,
+    Trigger,
+)
+from inboxd.services import Services
+from inboxd.store import connectors, events
+from inboxd.sync import Pass, Target
+
+LOG_LINES: Final = 500
+
+
+async def sync_now(
+    services: Services,
+    connector_id: ConnectorId,
+    *,
+    since: datetime | None,
+    mailbox: str | None,
+    report: Callable[[Progress], None] | None = None,
+) -> SyncReport:
+    """Read the connector's mailbox (or another one) now. Failures of the mail server come back in the report.
+
+    NotFound when there is no such connector. `since` limits this one sync and hides nothing from later ones.
+    """
+    connector = await connectors.get(services.store, connector_id)
+    transcript: deque[str] = deque(maxlen=LOG_LINES)
+    target = Target(services.store, services.bus, connector_id, connector.inbox_id)
+    try:
+        account = await account_of(services.store, services.vault, connector_id, Kind.IMAP)
+        async with services.roster.lock(connector_id):
+            run = await _read(services, target, account, transcript, since, mailbox or account.select_folder, report)
+    except InboxdError as error:
+        SYNCS.labels(Trigger.DIRECT.value, "failed").inc()
+        event_id = EventId(uuid4())
+        ours = not isinstance(error, MailServerError)
+        status = EventStatus.INTERNAL_ERROR if ours else EventStatus.CONNECTION_ERROR
+        await _close_event(services, event_id, connector_id, status, 0, str(error), transcript)
+        return SyncReport(event_id, (), tuple(transcript), error=str(error))
+    SYNCS.labels(Trigger.DIRECT.value, "ok").inc()
+    await sync.write_event(run, list(transcript))
+    return SyncReport(run.event_id, run.ids, tuple(transcript))
+
+
+async def _read(
+    services: Services,
+    target: Target,
+    account: Account,
+    transcript: deque[str],
+    since: datetime | None,
+    name: str,
+    report: Callable[[Progress], None] | None,
+) -> Pass:
+    async with dial(account, services.settings, transcript.append) as session:
+        mailbox = await session.examine(name)
+        run = await sync.begin(target, session, mailbox, Trigger.DIRECT, report=report)
+        await sync.catch_up(run, terms=account.search_terms, since=since)
+        await session.log_out()
+    return run
+
+
+async def _close_event(
+    services: Services,
+    event_id: EventId,
+    connector_id: ConnectorId,
+    status: EventStatus,
+    size: int,
+    message: str,
+    transcript: deque[str],
+) -> None:
+    await events.finish(
+        services.store,
+        event_id,
+        connector_id,
+        status,
+        EventType.SYNC,
+        size=size,
+        message=message,
+        logs="\n".join(transcript),
+    )

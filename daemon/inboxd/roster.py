@@ -1,0 +1,110 @@
+"""Which connectors are supervised: starts, stops and restarts supervisors as the store says, each on its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import final
+
+from inboxd import logs
+from inboxd.bus import Bus
+from inboxd.connector import Supervisor
+from inboxd.errors import NotFound, StoreError
+from inboxd.model import ConnectorId, Kind, State, Status, utc_now
+from inboxd.settings import Settings
+from inboxd.store import connectors
+from inboxd.store.engine import Store
+from inboxd.sync import Target
+from inboxd.vault import Vault
+
+_RETRY_SECONDS = 5.0
+_log = logs.logger("roster")
+
+
+@final
+class Roster:
+    """The supervisors of one daemon. `run` owns them; the other methods may be called from anywhere on the loop."""
+
+    def __init__(self, settings: Settings, store: Store, vault: Vault, bus: Bus) -> None:
+        self._settings = settings
+        self._store = store
+        self._vault = vault
+        self._bus = bus
+        self._logins = asyncio.Semaphore(settings.imap.logins_at_once)
+        self._locks: defaultdict[ConnectorId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._supervisors: dict[ConnectorId, Supervisor] = {}
+        self._tasks: dict[ConnectorId, asyncio.Task[None]] = {}
+        self._changed: asyncio.Queue[ConnectorId] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Supervise every runnable connector until cancelled; then all sessions are closed."""
+        async with asyncio.TaskGroup() as group:
+            for connector_id in await connectors.runnable(self._store):
+                self.refresh(connector_id)
+            while True:
+                connector_id = await self._changed.get()
+                before = self._tasks.pop(connector_id, None)
+                self._tasks[connector_id] = group.create_task(self._replace(connector_id, before))
+
+    def refresh(self, connector_id: ConnectorId) -> None:
+        """Something about the connector changed: what runs for it is stopped, and begun anew if it still should."""
+        self._changed.put_nowait(connector_id)
+
+    def forget(self, connector_id: ConnectorId) -> None:
+        """The connector was deleted."""
+        self.refresh(connector_id)
+
+    def status(self, connector_id: ConnectorId) -> Status:
+        """What the connector's supervisor is doing; OFF when there is none."""
+        supervisor = self._supervisors.get(connector_id)
+        return supervisor.current() if supervisor is not None else Status(State.OFF, utc_now())
+
+    def lock(self, connector_id: ConnectorId) -> asyncio.Lock:
+        """Held by whoever reads the connector's mailbox into the store, so that two never do the same work."""
+        return self._locks[connector_id]
+
+    async def _replace(self, connector_id: ConnectorId, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            before.cancel()
+            await asyncio.wait([before])
+        supervisor: Supervisor | None = None
+        try:
+            supervisor = await self._make(connector_id)
+            if supervisor is not None:
+                self._supervisors[connector_id] = supervisor
+                await supervisor.run()
+                await asyncio.Event().wait()  # parked: the status stays until the connector changes
+        finally:
+            if supervisor is not None:
+                self._supervisors.pop(connector_id, None)
+                supervisor.leave()
+
+    async def _make(self, connector_id: ConnectorId) -> Supervisor | None:
+        while True:
+            try:
+                return await self._read(connector_id)
+            except NotFound:
+                self._locks.pop(connector_id, None)
+                return None
+            except StoreError as error:
+                _log.error("connector_unreadable", connector=str(connector_id), reason=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _read(self, connector_id: ConnectorId) -> Supervisor | None:
+        connector = await connectors.get(self._store, connector_id)
+        connection = await connectors.connection(self._store, connector_id, Kind.IMAP)
+        interval = await connectors.sync_settings(self._store, connector_id)
+        if connection is None or interval is None:
+            return None
+        if not (connector.enabled and connection.enabled and interval.enabled):
+            return None
+        return Supervisor(
+            connector,
+            connection,
+            interval,
+            Target(self._store, self._bus, connector_id, connector.inbox_id),
+            self._settings,
+            self._vault,
+            self._logins,
+            self.lock(connector_id),
+        )

@@ -1,0 +1,26 @@
+"""What the faces work with: the open resources and workers of one running daemon, handed on in one piece."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from inboxd.bus import Bus
+from inboxd.roster import Roster
+from inboxd.settings import Settings
+from inboxd.store.engine import Store
+from inboxd.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Opened and closed by `serve`. `user_id` is the one user of this installation."""
+
+    settings: Settings
+    store: Store
+    vault: Vault
+    bus: Bus
+    roster: Roster
+    user_id: UUID
+    started_at: datetime

@@ -1,0 +1,28 @@
+"""Waiting for mail: subscribe, look, wait for a hint, look again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from inboxd.mails import Message
+from inboxd.model import MessageFilter, Window
+from inboxd.services import Services
+from inboxd.store import messages
+
+
+async def wait_for_nth(
+    services: Services, wanted: MessageFilter, window: Window, index: int, timeout_seconds: float
+) -> Message | None:
+    """The message at `index` (from 0) among those wanted, as soon as there is one; None after `timeout_seconds`.
+
+    `wanted.inbox_ids` names exactly one inbox. Waiting costs a subscription and no query until something arrives.
+    """
+    (inbox_id,) = wanted.inbox_ids
+    with services.bus.subscribe(inbox_id) as hint:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while (found := await messages.nth(services.store, wanted, window, index)) is None:
+                    await hint.wait()
+                return found
+        except TimeoutError:
+            return None
