@@ -1,0 +1,99 @@
+"""Writing answers: JSON, bytes as they are, and streams of JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final, final
+
+from aiohttp import web
+
+from inboxd.api.gate import Refusal
+from inboxd.api.wire import codec
+from inboxd.api.wire.shapes import Answer
+
+JSON: Final = "application/json; charset=utf-8"
+LINES: Final = "application/x-ndjson; charset=utf-8"
+TEXT: Final = "text/plain; charset=utf-8"
+# Answers hold mail and are never to be guessed at or kept by whatever lies between.
+_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+Emit = Callable[[Answer | None], Awaitable[None]]
+
+
+def whole(status: int, content: object, content_type: str) -> web.Response:
+    """The answer in one piece: None is empty, bytes go as they are, everything else as JSON."""
+    if content is None:
+        return web.Response(status=status, headers=_HEADERS)
+    body = content if isinstance(content, bytes) else codec.write(content)
+    return web.Response(status=status, body=body, headers={**_HEADERS, "Content-Type": content_type})
+
+
+class ClientGoneError(Exception):
+    """The client hung up: nobody reads the answer."""
+
+
+@final
+class LineStream:
+    """A stream of JSON lines. It starts with the first line, so that a failure before it is an ordinary refusal."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self.response: web.StreamResponse | None = None
+
+    async def emit(self, line: Answer | None) -> None:
+        """Send a line; None is an empty one, which keeps the connection alive. ClientGoneError when nobody reads."""
+        await self.write(b"" if line is None else codec.write(line))
+
+    async def write(self, line: bytes) -> None:
+        """Send a line of JSON; ClientGoneError when nobody reads."""
+        try:
+            if self.response is None:
+                self.response = web.StreamResponse(headers={**_HEADERS, "Content-Type": LINES})
+                await self.response.prepare(self._request)
+            await self.response.write(line + b"\n")
+        except ConnectionResetError as error:
+            raise ClientGoneError from error
+
+    async def finish(self) -> web.StreamResponse:
+        """The complete answer, also when there was no line at all."""
+        if self.response is None:
+            return web.Response(headers={**_HEADERS, "Content-Type": LINES})
+        try:
+            await self.response.write_eof()
+        except ConnectionResetError as error:
+            raise ClientGoneError from error
+        return self.response
+
+
+@final
+class Held:
+    """The requests that may take long: they end with 503 when the daemon stops, instead of holding it up."""
+
+    def __init__(self) -> None:
+        self._scopes: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    @asynccontextmanager
+    async def until_stop(self) -> AsyncGenerator[None]:
+        """Run the block; Refusal 503 when the daemon stops before its end."""
+        scope = asyncio.timeout(0 if self._stopping else None)
+        try:
+            async with scope:
+                self._scopes.add(scope)
+                try:
+                    yield
+                finally:
+                    self._scopes.discard(scope)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "inboxd is stopping; ask again later") from error
+
+    async def stop(self, _application: web.Application) -> None:
+        """End what is held now, and whatever comes later at once."""
+        self._stopping = True
+        for scope in self._scopes:
+            scope.reschedule(asyncio.get_running_loop().time())

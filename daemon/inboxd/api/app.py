@@ -1,0 +1,170 @@
+"""The aiohttp application: every request goes through one door, finds its row in the table, and is answered by it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final, final
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from inboxd import logs, metrics
+from inboxd.api import answers
+from inboxd.api.answers import ClientGoneError, Held, LineStream
+from inboxd.api.gate import Refusal, admit, error_body, is_trusted, status_of
+from inboxd.api.intake import read_body, read_path, read_query
+from inboxd.api.routes import ROUTES, Route
+from inboxd.errors import InboxdError
+from inboxd.services import Services
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_CLIENT_CLOSED_REQUEST: Final = 499
+_log = logs.logger("api")
+
+
+def build(services: Services) -> web.Application:
+    """The application, to be served on the control socket (trusted) and on TCP (behind API keys)."""
+    door = Door(services)
+    application = web.Application(client_max_size=services.settings.api.max_body_bytes)
+    application.router.add_route("*", "/{path:.*}", door.answer)
+    application.middlewares.append(door.refuse)
+    application.on_shutdown.append(door.held.stop)
+    return application
+
+
+@final
+class Node:
+    """A path segment and what may follow it; a fixed segment goes before a parameter."""
+
+    def __init__(self) -> None:
+        self.fixed: dict[str, Node] = {}
+        self.parameter: Node | None = None
+        self.routes: dict[str, Route] = {}
+
+    def plant(self, segments: list[str], route: Route) -> None:
+        """Add a route below this node."""
+        if not segments:
+            self.routes[route.method] = route
+        elif segments[0].startswith("{"):
+            self.parameter = self.parameter or Node()
+            self.parameter.plant(segments[1:], route)
+        else:
+            self.fixed.setdefault(segments[0], Node()).plant(segments[1:], route)
+
+    def find(self, segments: list[str]) -> Node | None:
+        """The node of a requested path."""
+        if not segments:
+            return self if self.routes else None
+        child = self.fixed.get(segments[0])
+        found = child.find(segments[1:]) if child is not None else None
+        if found is None and self.parameter is not None:
+            found = self.parameter.find(segments[1:])
+        return found
+
+
+@final
+class Door:
+    """Answers requests by the route table."""
+
+    def __init__(self, services: Services, routes: tuple[Route, ...] = ROUTES) -> None:
+        self.held = Held()
+        self._services = services
+        self._tree = Node()
+        for route in routes:
+            self._tree.plant(_segments(route.path), route)
+
+    @web.middleware
+    async def refuse(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turn every failure into its JSON answer, and count the answers."""
+        try:
+            response = await handler(request)
+        except InboxdError as error:
+            response = _refusal(status_of(error), str(error), request, getattr(error, "allow", ()))
+        except web.HTTPException as error:
+            response = _refusal(HTTPStatus(error.status), _reason(self._services, error), request)
+        except ClientGoneError:
+            response = web.Response(status=_CLIENT_CLOSED_REQUEST)
+        except Exception as error:  # noqa: BLE001 - one request's bug must not show internals nor hurt the others
+            _log.error("request_failed", method=request.method, path=request.path, exc_info=error)
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            response = _refusal(status, "something went wrong inside inboxd; its log says what", request)
+        metrics.API_REQUESTS.labels(f"{response.status // 100}xx").inc()
+        return response
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The answer of the request's route."""
+        trusted = is_trusted(request)
+        if not trusted:
+            await admit(self._services, request)
+        segments = _segments(request.rel_url.raw_path)
+        node = self._tree.find(segments)
+        routes = (
+            {} if node is None else {m: route for m, route in node.routes.items() if trusted or not route.socket_only}
+        )
+        if not routes:
+            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no operation at {request.path}")
+        if request.method == "OPTIONS":
+            return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(_allowed(routes))})
+        route = routes.get("GET" if request.method == "HEAD" else request.method)
+        if route is None or (request.method == "HEAD" and route.lines is not None):
+            message = f"{request.method} is not possible here; use {', '.join(_allowed(routes))}"
+            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, allow=_allowed(routes))
+        return await self._carry_out(route, request, _parameters(route, segments))
+
+    async def _carry_out(self, route: Route, request: web.Request, path: Mapping[str, str]) -> web.StreamResponse:
+        arguments = read_path(path)
+        if route.query is not None:
+            arguments["query"] = read_query(route.query, request.query)
+        if route.body is not None:
+            arguments["body"] = await read_body(route.body, request)
+        if route.lines is not None:
+            return await self._stream(route, request, arguments)
+        if not route.held:
+            return answers.whole(route.status, await route.handler(self._services, **arguments), route.content_type)
+        async with self.held.until_stop():
+            content = await route.handler(self._services, **arguments)
+        return answers.whole(route.status, content, route.content_type)
+
+    async def _stream(self, route: Route, request: web.Request, arguments: dict[str, object]) -> web.StreamResponse:
+        """A failure after the first line becomes the last line."""
+        stream = LineStream(request)
+        try:
+            async with self.held.until_stop():
+                await route.handler(self._services, **arguments, emit=stream.emit)
+        except InboxdError as error:
+            if stream.response is None:
+                raise
+            await stream.write(error_body(status_of(error), str(error), request.path))
+        return await stream.finish()
+
+
+def _segments(raw_path: str) -> list[str]:
+    """The path's segments, decoded; empty ones do not count, because SDKs with a trailing slash in their base URL
+    ask for `//connectors`.
+    """
+    return [unquote(segment) for segment in raw_path.split("/") if segment]
+
+
+def _parameters(route: Route, segments: list[str]) -> dict[str, str]:
+    pairs = zip(_segments(route.path), segments, strict=True)
+    return {template[1:-1]: text for template, text in pairs if template.startswith("{")}
+
+
+def _allowed(routes: Mapping[str, Route]) -> tuple[str, ...]:
+    return (*sorted({*routes, *(("HEAD",) if "GET" in routes else ())}), "OPTIONS")
+
+
+def _refusal(
+    status: HTTPStatus, message: str, request: web.BaseRequest, allow: tuple[str, ...] = ()
+) -> web.StreamResponse:
+    response = answers.whole(status, error_body(status, message, request.path), answers.JSON)
+    if allow:
+        response.headers["Allow"] = ", ".join(allow)
+    return response
+
+
+def _reason(services: Services, error: web.HTTPException) -> str:
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return f"the body is larger than {services.settings.api.max_body_bytes} bytes (setting api.max_body_bytes)"
+    return error.reason

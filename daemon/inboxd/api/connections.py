@@ -1,0 +1,197 @@
+"""Handlers of IMAP and SMTP connections and of their tests."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from uuid import UUID
+
+from inboxd.accounts import DEFAULT_MAILBOX, open_account, seal_password
+from inboxd.api.wire.connections import (
+    ConnectorImapConnectionDto,
+    ConnectorImapConnectionTestResult,
+    ConnectorSmtpConnectionDto,
+    ConnectorSmtpConnectionTestResult,
+    CreateConnectorImapConnectionOptions,
+    CreateConnectorSmtpConnectionOptions,
+    OptionalConnectorImapConnectionDto,
+    OptionalConnectorSmtpConnectionDto,
+)
+from inboxd.api.wire.wishes import Wish, fresh, merged
+from inboxd.errors import NotFound
+from inboxd.mails import Place
+from inboxd.model import Account, Connection, ConnectorId, Kind, Secret, Step
+from inboxd.probe import probe
+from inboxd.services import Services
+from inboxd.store import connectors, messages
+
+_LOG_LINES = 500
+
+
+async def create_imap(
+    services: Services, id: ConnectorId, body: CreateConnectorImapConnectionOptions
+) -> ConnectorImapConnectionDto:
+    """Make this the connector's IMAP connection, in place of another; effective at once."""
+    return ConnectorImapConnectionDto.of(await _create(services, id, body.wish()))
+
+
+async def create_smtp(
+    services: Services, id: ConnectorId, body: CreateConnectorSmtpConnectionOptions
+) -> ConnectorSmtpConnectionDto:
+    """Make this the connector's SMTP connection, in place of another."""
+    return ConnectorSmtpConnectionDto.of(await _create(services, id, body.wish()))
+
+
+async def get_imap(services: Services, id: ConnectorId) -> OptionalConnectorImapConnectionDto:
+    """The connector's IMAP connection, if it has one."""
+    stored = await _find(services, id, Kind.IMAP)
+    if stored is None:
+        return OptionalConnectorImapConnectionDto(present=False)
+    return OptionalConnectorImapConnectionDto(present=True, result=ConnectorImapConnectionDto.of(stored))
+
+
+async def get_smtp(services: Services, id: ConnectorId) -> OptionalConnectorSmtpConnectionDto:
+    """The connector's SMTP connection, if it has one."""
+    stored = await _find(services, id, Kind.SMTP)
+    if stored is None:
+        return OptionalConnectorSmtpConnectionDto(present=False)
+    return OptionalConnectorSmtpConnectionDto(present=True, result=ConnectorSmtpConnectionDto.of(stored))
+
+
+async def update_imap(
+    services: Services, id: ConnectorId, body: CreateConnectorImapConnectionOptions
+) -> ConnectorImapConnectionDto:
+    """Change what was given of the IMAP connection; effective at once."""
+    return ConnectorImapConnectionDto.of(await _update(services, id, body.wish()))
+
+
+async def update_smtp(
+    services: Services, id: ConnectorId, body: CreateConnectorSmtpConnectionOptions
+) -> ConnectorSmtpConnectionDto:
+    """Change what was given of the SMTP connection."""
+    return ConnectorSmtpConnectionDto.of(await _update(services, id, body.wish()))
+
+
+async def delete_imap(services: Services, id: ConnectorId) -> None:
+    """Delete the IMAP connection; there need not have been one."""
+    await _delete(services, id, Kind.IMAP)
+
+
+async def delete_smtp(services: Services, id: ConnectorId) -> None:
+    """Delete the SMTP connection; there need not have been one."""
+    await _delete(services, id, Kind.SMTP)
+
+
+async def test_imap(
+    services: Services, id: ConnectorId, body: CreateConnectorImapConnectionOptions
+) -> ConnectorImapConnectionTestResult:
+    """Test the stored IMAP connection, changed as the options say."""
+    account = await _account(services, id, body.wish())
+    if account is None:
+        return ConnectorImapConnectionTestResult(success=False, error=_nothing(Kind.IMAP), logs=[])
+    return ConnectorImapConnectionTestResult.of(*await _probe(services, account))
+
+
+async def test_smtp(
+    services: Services, id: ConnectorId, body: CreateConnectorSmtpConnectionOptions
+) -> ConnectorSmtpConnectionTestResult:
+    """Test the stored SMTP connection, changed as the options say."""
+    account = await _account(services, id, body.wish())
+    if account is None:
+        return ConnectorSmtpConnectionTestResult(success=False, error=_nothing(Kind.SMTP), logs=[])
+    return ConnectorSmtpConnectionTestResult.of(*await _probe(services, account))
+
+
+async def test_imap_options(
+    services: Services, body: CreateConnectorImapConnectionOptions
+) -> ConnectorImapConnectionTestResult:
+    """Test an IMAP connection before it is stored."""
+    return ConnectorImapConnectionTestResult.of(*await _probe(services, _unstored(services, body.wish())))
+
+
+async def test_smtp_options(
+    services: Services, body: CreateConnectorSmtpConnectionOptions
+) -> ConnectorSmtpConnectionTestResult:
+    """Test an SMTP connection before it is stored."""
+    return ConnectorSmtpConnectionTestResult.of(*await _probe(services, _unstored(services, body.wish())))
+
+
+def sealed(services: Services, wish: Wish, connection: Connection) -> Connection:
+    """The connection with the password wished for under the vault's key; without one it keeps what it has."""
+    if wish.password is None:
+        return connection
+    return replace(connection, sealed_password=seal_password(services.vault, connection.id, wish.password))
+
+
+async def _find(services: Services, id: ConnectorId, kind: Kind) -> Connection | None:
+    """NotFound when there is no such connector."""
+    connector = await connectors.get(services.store, id)
+    return await connectors.connection(services.store, connector.id, kind)
+
+
+async def _create(services: Services, id: ConnectorId, wish: Wish) -> Connection:
+    stored = await _find(services, id, wish.kind)
+    return await _put(services, stored, sealed(services, wish, fresh(wish, id)))
+
+
+async def _update(services: Services, id: ConnectorId, wish: Wish) -> Connection:
+    stored = await _find(services, id, wish.kind)
+    if stored is None:
+        raise NotFound(f"connector {id} has no {wish.kind.value.upper()} connection yet; create it with POST")
+    return await _put(services, stored, sealed(services, wish, merged(wish, stored)))
+
+
+async def _put(services: Services, stored: Connection | None, connection: Connection) -> Connection:
+    await connectors.put_connection(services.store, connection)
+    services.roster.refresh(connection.connector_id)
+    if connection.kind is Kind.IMAP and (stored is None or _mail_of(stored) != _mail_of(connection)):
+        await _read_anew(services, connection)
+    return connection
+
+
+def _mail_of(connection: Connection) -> tuple[str | None, ...]:
+    """What decides which mails a connection shows."""
+    return (connection.host, connection.username, connection.select_folder, connection.search_terms)
+
+
+async def _read_anew(services: Services, connection: Connection) -> None:
+    """Begin the mailbox from its first UID: the cursor passed over mails that the connection now shows.
+
+    The old supervisor was stopped before, so that it cannot move the cursor on; the new one may have read it already.
+    """
+    mailbox = connection.select_folder or DEFAULT_MAILBOX
+    cursor = await messages.cursor(services.store, connection.connector_id, mailbox)
+    if cursor is not None and cursor.last_uid:
+        await messages.set_cursor(services.store, Place(connection.connector_id, mailbox, cursor.uidvalidity), 0)
+        services.roster.refresh(connection.connector_id)
+
+
+async def _delete(services: Services, id: ConnectorId, kind: Kind) -> None:
+    await connectors.get(services.store, id)
+    with suppress(NotFound):
+        await connectors.remove_connection(services.store, id, kind)
+    services.roster.refresh(id)
+
+
+async def _account(services: Services, id: ConnectorId, wish: Wish) -> Account | None:
+    """The account to test; None when none is stored and none was given. Invalid as in `merged`."""
+    stored = await _find(services, id, wish.kind)
+    if stored is None:
+        return _unstored(services, wish) if wish.host else None
+    return open_account(services.vault, sealed(services, wish, merged(wish, stored)))
+
+
+def _unstored(services: Services, wish: Wish) -> Account:
+    account = open_account(services.vault, fresh(wish, ConnectorId(UUID(int=0))))
+    return replace(account, connector_id=None, password=wish.password or Secret(""))
+
+
+async def _probe(services: Services, account: Account) -> tuple[list[Step], list[str]]:
+    logs: deque[str] = deque(maxlen=_LOG_LINES)
+    steps = [step async for step in probe(account, services.settings, logs.append)]
+    return steps, list(logs)
+
+
+def _nothing(kind: Kind) -> str:
+    return f"the connector has no {kind.value.upper()} connection; create one, or send the options to test"

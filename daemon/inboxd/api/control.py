@@ -1,0 +1,199 @@
+"""Handlers of the control socket: the daemon's state, keys, and runs that report as they go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from inboxd import __version__
+from inboxd.accounts import open_account
+from inboxd.api.answers import Emit
+from inboxd.api.gate import new_key
+from inboxd.api.outgoing import control_draft_of
+from inboxd.api.wire.connectors import ConnectorSyncRequestResult, SyncQuery
+from inboxd.api.wire.control import (
+    Arrival,
+    ConnectorStatus,
+    ControlSend,
+    ControlStatus,
+    CreatedKey,
+    KeyDto,
+    NewKey,
+    ProbeQuery,
+    ProgressDto,
+    StepLine,
+    SyncLine,
+    WatchQuery,
+)
+from inboxd.api.wire.sent import SentEmailDto
+from inboxd.bus import Hint
+from inboxd.direct import sync_now
+from inboxd.mails import Message
+from inboxd.model import Connector, ConnectorId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
+from inboxd.probe import probe
+from inboxd.sender import send
+from inboxd.services import Services
+from inboxd.settings import mask_url
+from inboxd.store import connectors, keys, messages
+
+KEEP_ALIVE_SECONDS = 15.0
+_ROWS_AT_ONCE = 200
+# Two transactions may commit in another order than they began; so far back is looked again.
+_OVERLAP = timedelta(seconds=1)
+
+
+async def get_status(services: Services) -> ControlStatus:
+    """The daemon and its connectors at a glance."""
+    settings = services.settings
+    return ControlStatus(
+        version=__version__,
+        pid=os.getpid(),
+        uptime_seconds=(utc_now() - services.started_at).total_seconds(),
+        api=settings.api.listen,
+        metrics=settings.metrics.listen,
+        state_dir=str(settings.state_dir),
+        store=mask_url(settings.store_url),
+        connectors=[await _status(services, connector) async for connector in _connectors(services)],
+    )
+
+
+async def _connectors(services: Services) -> AsyncIterator[Connector]:
+    window = Window(size=_ROWS_AT_ONCE)
+    while rows := (await connectors.page(services.store, window)).rows:
+        for connector in rows:
+            yield connector
+        window = replace(window, page=window.page + 1)
+
+
+async def _status(services: Services, connector: Connector) -> ConnectorStatus:
+    count = await messages.count(services.store, MessageFilter((connector.inbox_id,)))
+    return ConnectorStatus.of(connector, services.roster.status(connector.id), count)
+
+
+async def watch(services: Services, query: WatchQuery, emit: Emit) -> None:
+    """A line for each message stored from now on, until the client goes; empty lines keep the connection alive."""
+    connector = None
+    if query.connector_id is not None:
+        connector = await connectors.get(services.store, ConnectorId(query.connector_id))
+    chosen = MessageFilter((connector.inbox_id,) if connector is not None else ())
+    with services.bus.subscribe(connector.inbox_id if connector is not None else None) as hint:
+        arrivals = _Arrivals(services, chosen)
+        await arrivals.skip()
+        await emit(None)
+        while True:
+            for message in await arrivals.look():
+                if connector is None or message.connector_id == connector.id:
+                    await emit(Arrival.of(message, await _name_of(services, message)))
+            if not await _rung(hint):
+                await emit(None)
+
+
+async def _rung(hint: Hint) -> bool:
+    try:
+        async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+            await hint.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _name_of(services: Services, message: Message) -> str | None:
+    found = await connectors.find(services.store, inbox_id=message.inbox_id)
+    return found.name if found is not None else None
+
+
+class _Arrivals:
+    """The messages stored since the last look, each one once, in order of their storing."""
+
+    def __init__(self, services: Services, chosen: MessageFilter) -> None:
+        self._store = services.store
+        self._chosen = chosen
+        self._since = utc_now()
+        self._seen: dict[MessageId, datetime] = {}
+
+    async def skip(self) -> None:
+        """Take what is there for seen."""
+        await self.look()
+
+    async def look(self) -> list[Message]:
+        """The new ones."""
+        window = Window(size=_ROWS_AT_ONCE, since=self._since - _OVERLAP)
+        fresh: list[Message] = []
+        while rows := (await messages.page(self._store, self._chosen, window)).rows:
+            fresh += [message for message in rows if message.id not in self._seen]
+            window = replace(window, page=window.page + 1)
+        self._since = max([self._since, *(message.created_at for message in fresh)])
+        self._seen |= {message.id: message.created_at for message in fresh}
+        self._seen = {
+            message_id: stored for message_id, stored in self._seen.items() if stored >= self._since - _OVERLAP
+        }
+        return fresh
+
+
+async def sync(services: Services, id: ConnectorId, query: SyncQuery, emit: Emit) -> None:
+    """Sync now: lines of progress, at the end one with the result."""
+    await connectors.get(services.store, id)
+    latest = _Latest()
+    try:
+        async with asyncio.TaskGroup() as group:
+            relay = group.create_task(latest.relay(emit))
+            report = await sync_now(services, id, since=query.since, mailbox=query.folder or None, report=latest.put)
+            relay.cancel()
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    await emit(SyncLine(result=ConnectorSyncRequestResult.of(report, logging=True)))
+
+
+class _Latest:
+    """The last progress reported: a slow reader gets fewer lines, not old ones."""
+
+    def __init__(self) -> None:
+        self._hint = Hint()
+        self._progress: Progress | None = None
+
+    def put(self, progress: Progress) -> None:
+        """Replace what was there."""
+        self._progress = progress
+        self._hint.ring()
+
+    async def relay(self, emit: Emit) -> None:
+        """Send each progress that is still the last one, until cancelled; empty lines while there is none."""
+        while True:
+            fresh = await _rung(self._hint)
+            await emit(SyncLine(progress=ProgressDto.of(self._progress)) if fresh and self._progress else None)
+
+
+async def test(services: Services, id: ConnectorId, query: ProbeQuery, emit: Emit) -> None:
+    """A line for each step of testing the stored connections; none for a connection that is not there."""
+    await connectors.get(services.store, id)
+    for kind in query.kinds():
+        connection = await connectors.connection(services.store, id, kind)
+        if connection is not None:
+            account = open_account(services.vault, connection)
+            async for step in probe(account, services.settings, lambda _line: None):
+                await emit(StepLine.of(kind, step))
+
+
+async def send_email(services: Services, id: ConnectorId, body: ControlSend) -> SentEmailDto:
+    """Send a mail with its attachments through the connector's SMTP server."""
+    return SentEmailDto.of(await send(services, id, control_draft_of(body)), services.user_id)
+
+
+async def create_key(services: Services, body: NewKey) -> CreatedKey:
+    """Make an API key; its secret is shown this once."""
+    key, whole, key_hash = new_key(body.name)
+    await keys.add(services.store, key, key_hash)
+    return CreatedKey(id=key.id, name=key.name, key=whole, created_at=key.created_at)
+
+
+async def get_keys(services: Services) -> list[KeyDto]:
+    """All API keys, the revoked ones included."""
+    return [KeyDto.of(key) for key in await keys.all_keys(services.store)]
+
+
+async def delete_key(services: Services, key: KeyId) -> None:
+    """Make an API key useless at once."""
+    await keys.revoke(services.store, key)

@@ -1,0 +1,87 @@
+"""Reading requests: path ids, queries and bodies become typed arguments, or a refusal that says what to change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+from uuid import UUID
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from inboxd.api.answers import ClientGoneError
+from inboxd.api.gate import KEY_ID, Refusal
+from inboxd.api.wire import codec
+from inboxd.api.wire.codec import MisfitError
+from inboxd.api.wire.shapes import Request
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+
+
+def _identity(text: str) -> UUID:
+    if not _UUID.fullmatch(text):
+        raise Refusal(HTTPStatus.NOT_FOUND, f"there is nothing with the id {text[:60]!r}: ids are UUIDs")
+    return UUID(text)
+
+
+def _key_id(text: str) -> str:
+    if not KEY_ID.fullmatch(text):
+        raise Refusal(HTTPStatus.NOT_FOUND, f"there is no API key {text[:60]!r}")
+    return text
+
+
+# What stands in braces in a route's path, and how it is read.
+PATH_PARAMETERS: Final[Mapping[str, Callable[[str], object]]] = {
+    "id": _identity,
+    "inboxId": _identity,
+    "emailId": _identity,
+    "key": _key_id,
+}
+
+
+def read_path(values: Mapping[str, str]) -> dict[str, object]:
+    """The path's parameters by their Python names; malformed ids are 404."""
+    return codec.argument_names({name: PATH_PARAMETERS[name](text) for name, text in values.items()})
+
+
+def read_query(model: type[Request], query: MultiMapping[str]) -> Request:
+    """The query as `model`; 400 when it does not fit."""
+    try:
+        return codec.read_query(model, query)
+    except MisfitError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
+
+
+async def read_body(model: type[Request], request: web.BaseRequest) -> Request:
+    """The JSON body as `model`, whatever its Content-Type; no body is an empty object.
+
+    400: not JSON, or a value that cannot be used; 422: not this model's fields and types; 413 and 415.
+    ClientGoneError when the client hung up before its end.
+    """
+    raw = await _read_bytes(request)
+    try:
+        return codec.read(model, _parse(raw) if raw else {})
+    except MisfitError as error:
+        status = HTTPStatus.BAD_REQUEST if error.unusable else HTTPStatus.UNPROCESSABLE_ENTITY
+        raise Refusal(status, str(error)) from None
+
+
+async def _read_bytes(request: web.BaseRequest) -> bytes:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as it is: Content-Encoding {encoding[:40]!r}")
+    try:
+        return await request.read()
+    except web.RequestPayloadError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "the body ended before it was complete") from error
+    except ConnectionResetError as error:
+        raise ClientGoneError from error
+
+
+def _parse(raw: bytes) -> object:
+    try:
+        return codec.parse(raw)
+    except ValueError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}") from None

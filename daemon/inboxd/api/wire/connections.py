@@ -1,0 +1,285 @@
+"""ConnectorController: IMAP and SMTP connections."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from inboxd.api.wire.shapes import Answer, Date, Host, Line, Port, Request, Sparse, host_name, one_line
+from inboxd.api.wire.wishes import Wish
+from inboxd.model import Connection, Kind, Secret, Step, Tls
+
+MECHANISMS = ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "CRAM-MD5")
+PROTOCOLS = ("TLSv1.2", "TLSv1.3")
+_MASK = re.compile(r"[*•]*")
+
+
+def _password(given: SecretStr) -> SecretStr:
+    one_line(given.get_secret_value())
+    return given
+
+
+def _mechanisms(names: list[str]) -> list[str]:
+    upper = [name.upper() for name in names]
+    if any(name not in MECHANISMS for name in upper):
+        raise ValueError(f"use any of {', '.join(MECHANISMS)}")
+    return upper
+
+
+def _protocols(names: list[str]) -> list[str]:
+    if any(name not in PROTOCOLS for name in names):
+        raise ValueError(f"use any of {', '.join(PROTOCOLS)}")
+    return names
+
+
+def _trust(text: str) -> str:
+    hosts = [host.strip() for host in re.split(r"[,\s]+", text) if host.strip()]
+    if any(host.lower().startswith("sha256:") for host in hosts):
+        raise ValueError("certificate pins (sha256:…) are not supported by this version; use * or host names")
+    if any(not re.fullmatch(r"\*|[\w.:\[\]-]{1,253}", host) for host in hosts):
+        raise ValueError("use * or host names separated by commas")
+    return "*" if "*" in hosts else ",".join(hosts)
+
+
+def search_keys(text: str) -> str:
+    """An IMAP SEARCH key list on one line (RFC 3501 §6.4.4): quotes and parentheses balanced, no literals."""
+    if not text.isascii():
+        raise ValueError("use ASCII characters only")
+    outside = re.sub(r'"(?:[^"\\]|\\["\\])*"', '""', text)
+    if outside.count('"') % 2 or "\\" in outside:
+        raise ValueError("close every quote, and escape quotes and backslashes inside with a backslash")
+    if "{" in outside or "}" in outside:
+        raise ValueError("write strings in quotes; literals such as {5} cannot be used here")
+    depth = 0
+    for mark in re.findall(r"[()]", outside):
+        depth += 1 if mark == "(" else -1
+        if depth < 0:
+            break
+    if depth:
+        raise ValueError("close every parenthesis")
+    return text
+
+
+def _hello_name(text: str) -> str:
+    """The name said in EHLO: ASCII; empty for the machine's own."""
+    if not text.isascii():
+        raise ValueError("use ASCII; write international names in their xn-- form")
+    return host_name(text) if text else text
+
+
+def _no_proxy(wanted: bool) -> bool:
+    if wanted:
+        raise ValueError("proxies are not supported by this version; leave it out or false")
+    return wanted
+
+
+Password = Annotated[SecretStr, AfterValidator(_password), Field(max_length=65_536)]
+HelloName = Annotated[str, AfterValidator(_hello_name)]
+Mechanisms = Annotated[list[str], AfterValidator(_mechanisms)]
+Protocols = Annotated[list[str], AfterValidator(_protocols)]
+Trust = Annotated[Line, AfterValidator(_trust)]
+SearchKeys = Annotated[Line, AfterValidator(search_keys)]
+
+
+class ConnectionOptions(Request):
+    """The fields IMAP and SMTP spell alike."""
+
+    enabled: bool | None = None
+    start_tls: bool | None = None
+    local_host_name: HelloName | None = None
+    proxy_host: Line | None = None
+    proxy_port: Port | None = None
+    proxy_enabled: Annotated[bool, AfterValidator(_no_proxy)] | None = None
+    ssl_trust: Trust | None = None
+    ssl_protocols: Protocols | None = None
+
+
+class CreateConnectorImapConnectionOptions(ConnectionOptions):
+    imap_host: Host | None = None
+    imap_port: Port | None = None
+    imap_ssl: bool | None = None
+    imap_username: Line | None = None
+    imap_password: Password | None = None
+    select_folder: Line | None = None
+    search_terms: SearchKeys | None = None
+    mechanisms: Mechanisms | None = None
+
+    def wish(self) -> Wish:
+        """What it asks for."""
+        return Wish(
+            kind=Kind.IMAP,
+            host=self.imap_host,
+            port=self.imap_port,
+            ssl=self.imap_ssl,
+            start_tls=self.start_tls,
+            username=self.imap_username,
+            password=_secret(self.imap_password),
+            mechanisms=self.mechanisms,
+            local_host_name=self.local_host_name,
+            ssl_trust=self.ssl_trust,
+            ssl_protocols=self.ssl_protocols,
+            enabled=self.enabled,
+            select_folder=self.select_folder,
+            search_terms=self.search_terms,
+        )
+
+
+class CreateConnectorSmtpConnectionOptions(ConnectionOptions):
+    smtp_host: Host | None = None
+    smtp_port: Port | None = None
+    smtp_ssl: bool | None = None
+    smtp_username: Line | None = None
+    smtp_password: Password | None = None
+    smtp_mechanisms: Mechanisms | None = None
+
+    def wish(self) -> Wish:
+        """What it asks for."""
+        return Wish(
+            kind=Kind.SMTP,
+            host=self.smtp_host,
+            port=self.smtp_port,
+            ssl=self.smtp_ssl,
+            start_tls=self.start_tls,
+            username=self.smtp_username,
+            password=_secret(self.smtp_password),
+            mechanisms=self.smtp_mechanisms,
+            local_host_name=self.local_host_name,
+            ssl_trust=self.ssl_trust,
+            ssl_protocols=self.ssl_protocols,
+            enabled=self.enabled,
+        )
+
+
+def _secret(given: SecretStr | None) -> Secret | None:
+    """The password, or None when there is none or only the mask a form shows in its place."""
+    if given is None or _MASK.fullmatch(given.get_secret_value()):
+        return None
+    return Secret(given.get_secret_value())
+
+
+class ConnectorImapConnectionDto(Answer):
+    """A stored IMAP connection; its password never leaves."""
+
+    id: UUID
+    connector_id: UUID
+    imap_host: str
+    imap_port: int
+    imap_username: str | None
+    imap_password: None = None
+    imap_ssl: bool
+    select_folder: str | None
+    search_terms: str | None
+    start_tls: bool
+    proxy_host: None = None
+    proxy_port: None = None
+    proxy_enabled: bool = False
+    local_host_name: str | None
+    mechanisms: list[str]
+    ssl_protocols: list[str]
+    ssl_trust: str | None
+    enabled: bool
+    created_at: Date
+
+    @classmethod
+    def of(cls, connection: Connection) -> Self:
+        """The wire form of an IMAP connection."""
+        return cls(
+            id=connection.id,
+            connector_id=connection.connector_id,
+            imap_host=connection.host,
+            imap_port=connection.port,
+            imap_username=connection.username,
+            imap_ssl=connection.tls is Tls.IMPLICIT,
+            select_folder=connection.select_folder,
+            search_terms=connection.search_terms,
+            start_tls=connection.tls is Tls.STARTTLS,
+            local_host_name=connection.local_host_name,
+            mechanisms=list(connection.mechanisms),
+            ssl_protocols=list(connection.ssl_protocols),
+            ssl_trust=connection.ssl_trust,
+            enabled=connection.enabled,
+            created_at=connection.created_at,
+        )
+
+
+class ConnectorSmtpConnectionDto(Answer):
+    """A stored SMTP connection; its password never leaves."""
+
+    id: UUID
+    connector_id: UUID
+    smtp_host: str
+    smtp_port: int
+    smtp_username: str | None
+    smtp_password: None = None
+    smtp_ssl: bool
+    start_tls: bool
+    smtp_mechanisms: list[str]
+    local_host_name: str | None
+    proxy_host: None = None
+    proxy_port: None = None
+    proxy_enabled: bool = False
+    ssl_protocols: list[str]
+    ssl_trust: str | None
+    enabled: bool
+    created_at: Date
+
+    @classmethod
+    def of(cls, connection: Connection) -> Self:
+        """The wire form of an SMTP connection."""
+        return cls(
+            id=connection.id,
+            connector_id=connection.connector_id,
+            smtp_host=connection.host,
+            smtp_port=connection.port,
+            smtp_username=connection.username,
+            smtp_ssl=connection.tls is Tls.IMPLICIT,
+            start_tls=connection.tls is Tls.STARTTLS,
+            smtp_mechanisms=list(connection.mechanisms),
+            local_host_name=connection.local_host_name,
+            ssl_protocols=list(connection.ssl_protocols),
+            ssl_trust=connection.ssl_trust,
+            enabled=connection.enabled,
+            created_at=connection.created_at,
+        )
+
+
+class OptionalConnectorImapConnectionDto(Sparse):
+    present: bool
+    result: ConnectorImapConnectionDto | None = None
+
+
+class OptionalConnectorSmtpConnectionDto(Sparse):
+    present: bool
+    result: ConnectorSmtpConnectionDto | None = None
+
+
+class ConnectionTestResult(Answer):
+    """How a staged test went; `error` is set exactly when it failed."""
+
+    success: bool
+    error: str | None = None
+    message: str | None = None
+    logs: list[str]
+
+    @classmethod
+    def of(cls, steps: list[Step], logs: list[str]) -> Self:
+        """The summary of all steps; the first failed one gives the error."""
+        failed = next((step for step in steps if not step.ok), None)
+        summary = ", ".join(
+            f"{step.name} {step.detail if step.ok else 'failed'} {step.seconds:.2f} s" for step in steps
+        )
+        error = None
+        if failed is not None:
+            error = f"{failed.name}: {failed.detail}; likely cause: {failed.cause}; what to do: {failed.fix}"
+        return cls(success=bool(steps) and failed is None, error=error, message=summary or None, logs=logs)
+
+
+class ConnectorImapConnectionTestResult(ConnectionTestResult):
+    pass
+
+
+class ConnectorSmtpConnectionTestResult(ConnectionTestResult):
+    pass

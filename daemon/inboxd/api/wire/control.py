@@ -1,0 +1,224 @@
+"""The control socket's own models: what inboxctl shows and sends."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from inboxd.api.wire.connectors import ConnectorSyncRequestResult
+from inboxd.api.wire.sent import Lines
+from inboxd.api.wire.shapes import Answer, Date, Line, Request, Sparse
+from inboxd.mails import Message
+from inboxd.model import ApiKey, Connector, Kind, Progress, State, Status, Step
+
+
+def _bytes(given: object) -> object:
+    if not isinstance(given, str):
+        raise ValueError("write the file's bytes in base64")  # noqa: TRY004
+    try:
+        return base64.b64decode(given, validate=True)
+    except binascii.Error as error:
+        raise ValueError("is not base64") from error
+
+
+def _mime_type(text: str) -> str:
+    if not re.fullmatch(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", text, re.ASCII):
+        raise ValueError("write a MIME type, for example application/pdf")
+    return text
+
+
+class InlineAttachment(Request):
+    """A file to attach, its bytes in base64."""
+
+    name: Line
+    content_type: Annotated[str, AfterValidator(_mime_type)] = "application/octet-stream"
+    content: Annotated[bytes, BeforeValidator(_bytes), Field(validation_alias="base64")]
+
+
+class ControlSend(Request):
+    """A mail to send; the sender is the connector's address unless `from` says another."""
+
+    to: Annotated[Lines, Field(min_length=1)]
+    from_: Annotated[Line | None, Field(validation_alias="from", serialization_alias="from")] = None
+    cc: Lines = Field(default_factory=list[str])
+    bcc: Lines = Field(default_factory=list[str])
+    subject: Line | None = None
+    text: str | None = None
+    html: str | None = None
+    reply_to: Line | None = None
+    attachments: list[InlineAttachment] = Field(default_factory=list[InlineAttachment])
+
+
+class WatchQuery(Request):
+    connector_id: UUID | None = None
+
+
+class ProbeQuery(Request):
+    kind: Literal["imap", "smtp", "both"] = "both"
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """The connections to test."""
+        return tuple(Kind) if self.kind == "both" else (Kind(self.kind),)
+
+
+class NewKey(Request):
+    name: Annotated[Line, Field(min_length=1, max_length=200)]
+
+
+class ProgressDto(Answer):
+    done: int
+    total: int
+    received_bytes: int
+
+    @classmethod
+    def of(cls, progress: Progress) -> Self:
+        """The wire form of a sync's progress."""
+        return cls(done=progress.done, total=progress.total, received_bytes=progress.received_bytes)
+
+
+class ConnectorStatus(Answer):
+    """A connector and what its supervisor is doing."""
+
+    id: UUID
+    name: str | None
+    email_address: str | None
+    inbox_id: UUID
+    enabled: bool
+    state: State
+    reason: str | None
+    since: Date
+    last_sync_at: Date | None
+    last_server_activity_at: Date | None
+    retry_at: Date | None
+    failures: int
+    messages: int
+    progress: ProgressDto | None
+
+    @classmethod
+    def of(cls, connector: Connector, status: Status, messages: int) -> Self:
+        """The wire form of a connector's state; `messages` is how many its inbox holds."""
+        return cls(
+            id=connector.id,
+            name=connector.name,
+            email_address=connector.email_address,
+            inbox_id=connector.inbox_id,
+            enabled=connector.enabled,
+            state=status.state,
+            reason=status.reason,
+            since=status.since,
+            last_sync_at=status.last_sync_at,
+            last_server_activity_at=status.last_activity_at,
+            retry_at=status.retry_at,
+            failures=status.failures,
+            messages=messages,
+            progress=ProgressDto.of(status.progress) if status.progress else None,
+        )
+
+
+class ControlStatus(Answer):
+    """The daemon at a glance; addresses as configured, the store's URL without its password."""
+
+    version: str
+    pid: int
+    uptime_seconds: float
+    api: str
+    metrics: str
+    state_dir: str
+    store: str
+    connectors: list[ConnectorStatus]
+
+
+class Arrival(Answer):
+    """A new message, as `inboxctl watch` shows it."""
+
+    id: UUID
+    inbox_id: UUID
+    connector_id: UUID | None
+    connector_name: str | None
+    from_: Annotated[str | None, Field(validation_alias="from", serialization_alias="from")]
+    subject: str | None
+    size_bytes: int
+    received_at: Date | None
+    stored_at: Date
+
+    @classmethod
+    def of(cls, message: Message, connector_name: str | None) -> Self:
+        """The wire form of a message just stored."""
+        return cls(
+            id=message.id,
+            inbox_id=message.inbox_id,
+            connector_id=message.connector_id,
+            connector_name=connector_name,
+            from_=message.digest.sender.address if message.digest.sender else None,
+            subject=message.digest.subject,
+            size_bytes=message.size_bytes,
+            received_at=message.received_at,
+            stored_at=message.created_at,
+        )
+
+
+class SyncLine(Sparse):
+    """A line of a running sync: its progress, at the end its result, or the error that ended it."""
+
+    progress: ProgressDto | None = None
+    result: ConnectorSyncRequestResult | None = None
+
+
+class StepLine(Answer):
+    """A step of a connection test."""
+
+    kind: Kind
+    name: str
+    ok: bool
+    seconds: float
+    detail: str
+    cause: str
+    fix: str
+
+    @classmethod
+    def of(cls, kind: Kind, step: Step) -> Self:
+        """The wire form of a step."""
+        return cls(
+            kind=kind,
+            name=step.name,
+            ok=step.ok,
+            seconds=step.seconds,
+            detail=step.detail,
+            cause=step.cause,
+            fix=step.fix,
+        )
+
+
+class KeyDto(Answer):
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    created_at: Date
+    last_used_at: Date | None
+    revoked_at: Date | None
+
+    @classmethod
+    def of(cls, key: ApiKey) -> Self:
+        """The wire form of a key."""
+        return cls(
+            id=key.id,
+            name=key.name,
+            created_at=key.created_at,
+            last_used_at=key.last_used_at,
+            revoked_at=key.revoked_at,
+        )
+
+
+class CreatedKey(Answer):
+    """A new API key, whole: the one time it is shown."""
+
+    id: str
+    name: str
+    key: str
+    created_at: Date

@@ -1,0 +1,137 @@
+"""What a request wishes of a connection, and what becomes of it: a new connection, or a stored one changed.
+
+A stored password is only ever sent where its owner pointed it: whoever changes host, port or user name, or weakens
+TLS, brings the password anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import uuid4
+
+from inboxd.errors import Invalid
+from inboxd.model import Connection, ConnectorId, Kind, Secret, Tls, utc_now
+
+_IMPLICIT_PORTS: Final = frozenset({465, 993})
+_CLEAR_START_PORTS: Final = frozenset({25, 143, 587, 2525})
+_DEFAULT_PORTS: Final = {
+    (Kind.IMAP, Tls.IMPLICIT): 993,
+    (Kind.IMAP, Tls.STARTTLS): 143,
+    (Kind.IMAP, Tls.NONE): 143,
+    (Kind.SMTP, Tls.IMPLICIT): 465,
+    (Kind.SMTP, Tls.STARTTLS): 587,
+    (Kind.SMTP, Tls.NONE): 25,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request says of a connection, alike for IMAP and SMTP. None: it does not say; empty text: none wanted."""
+
+    kind: Kind
+    host: str | None
+    port: int | None
+    ssl: bool | None
+    start_tls: bool | None
+    username: str | None
+    password: Secret | None
+    mechanisms: list[str] | None
+    local_host_name: str | None
+    ssl_trust: str | None
+    ssl_protocols: list[str] | None
+    enabled: bool | None
+    select_folder: str | None = None
+    search_terms: str | None = None
+
+
+def secured(wish: Wish) -> Tls:
+    """The TLS mode of MailSlurp's two booleans. Neither given: what the port stands for, else implicit TLS."""
+    if wish.ssl is None and wish.start_tls is None:
+        return Tls.STARTTLS if wish.port in _CLEAR_START_PORTS else Tls.IMPLICIT
+    if wish.ssl and wish.start_tls:
+        return Tls.IMPLICIT if wish.port is None or wish.port in _IMPLICIT_PORTS else Tls.STARTTLS
+    if wish.ssl:
+        return Tls.IMPLICIT
+    return Tls.STARTTLS if wish.start_tls else Tls.NONE
+
+
+def fresh(wish: Wish, connector_id: ConnectorId) -> Connection:
+    """A new connection without its password; Invalid when it names no host."""
+    if not wish.host:
+        raise Invalid(f"{wish.kind.value}Host", "is required: the host name of the mail server")
+    tls = secured(wish)
+    return Connection(
+        id=uuid4(),
+        connector_id=connector_id,
+        kind=wish.kind,
+        created_at=utc_now(),
+        enabled=wish.enabled is not False,
+        host=wish.host,
+        port=wish.port or _DEFAULT_PORTS[wish.kind, tls],
+        tls=tls,
+        username=wish.username or None,
+        mechanisms=tuple(wish.mechanisms or ()),
+        local_host_name=wish.local_host_name or None,
+        ssl_trust=wish.ssl_trust or None,
+        ssl_protocols=tuple(wish.ssl_protocols or ()),
+        select_folder=wish.select_folder or None,
+        search_terms=wish.search_terms or None,
+    )
+
+
+def merged(wish: Wish, stored: Connection) -> Connection:
+    """The stored connection with what was given; Invalid when that would send its password elsewhere."""
+    port = wish.port or stored.port
+    changed = replace(
+        stored,
+        enabled=stored.enabled if wish.enabled is None else wish.enabled,
+        host=wish.host or stored.host,
+        port=port,
+        tls=_merged_tls(wish, stored, port),
+        username=_merged_text(wish.username, stored.username),
+        mechanisms=stored.mechanisms if wish.mechanisms is None else tuple(wish.mechanisms),
+        local_host_name=_merged_text(wish.local_host_name, stored.local_host_name),
+        ssl_trust=_merged_text(wish.ssl_trust, stored.ssl_trust),
+        ssl_protocols=stored.ssl_protocols if wish.ssl_protocols is None else tuple(wish.ssl_protocols),
+        select_folder=_merged_text(wish.select_folder, stored.select_folder),
+        search_terms=_merged_text(wish.search_terms, stored.search_terms),
+    )
+    if wish.password is None and stored.sealed_password is not None:
+        for field, astray in _redirections(stored, changed):
+            if astray:
+                password = f"{stored.kind.value}Password"
+                raise Invalid(field, f"changing it changes where the stored password goes; send {password} along")
+    return changed
+
+
+def _merged_text(given: str | None, stored: str | None) -> str | None:
+    return stored if given is None else given or None
+
+
+def _merged_tls(wish: Wish, stored: Connection, port: int) -> Tls:
+    if wish.ssl is None and wish.start_tls is None:
+        return stored.tls
+    return secured(
+        replace(
+            wish,
+            port=port,
+            ssl=stored.tls is Tls.IMPLICIT if wish.ssl is None else wish.ssl,
+            start_tls=stored.tls is Tls.STARTTLS if wish.start_tls is None else wish.start_tls,
+        )
+    )
+
+
+def _redirections(old: Connection, new: Connection) -> tuple[tuple[str, bool], ...]:
+    prefix = old.kind.value
+    return (
+        (f"{prefix}Host", new.host.lower() != old.host.lower()),
+        (f"{prefix}Port", new.port != old.port),
+        (f"{prefix}Username", new.username != old.username),
+        (f"{prefix}Ssl", new.tls is Tls.NONE and old.tls is not Tls.NONE),
+        ("sslTrust", not _trusted(new) <= _trusted(old) and "*" not in _trusted(old)),
+    )
+
+
+def _trusted(connection: Connection) -> frozenset[str]:
+    return frozenset((connection.ssl_trust or "").lower().split(",")) - {""}
