@@ -1,0 +1,5 @@
+"""`python -m inboxd` is `inboxd`."""
+
+from inboxd.cli import main
+
+main()

@@ -1,0 +1,226 @@
+"""What a user says about a mailbox, by options or by a TOML file, as one flat form, and the JSON it becomes.
+
+One table of keys feeds both: `imap.host` is `--imap-host` on the command line and `host` under `[imap]` in the file.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from inboxd.ctl_client import BadInput, Row
+
+Form = dict[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+HALVES = ("imap", "smtp")
+_TLS_FLAGS = {"implicit": (True, False), "starttls": (False, True), "none": (False, False)}
+_LONGEST_SECRET_BYTES = 65_536
+_PORT = click.IntRange(1, 65_535)
+_TLS = click.Choice(list(_TLS_FLAGS))
+_FILE = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One thing to say about a mailbox. `wire` is MailSlurp's field for it, where there is exactly one."""
+
+    name: str
+    type: click.ParamType[Any]
+    help: str
+    metavar: str | None = None
+    wire: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """The option's spelling. A search is an IMAP matter alone, so its option goes without the half."""
+        return "--" + self.name.replace("imap.search", "search").replace(".", "-").replace("_", "-")
+
+    @property
+    def toml_type(self) -> type:
+        """What the key must hold in a TOML file."""
+        if isinstance(self.type, click.types.BoolParamType):
+            return bool
+        return int if isinstance(self.type, click.IntRange) else str
+
+
+NAME = Key("name", click.STRING, "Name of the connector.")
+SYNC = Key("sync", click.BOOL, "Fetch new mail by itself.")
+KEYS = (
+    Key("email", click.STRING, "Email address of the mailbox.", "ADDRESS"),
+    Key("imap.host", click.STRING, "IMAP server.", "HOST", "imapHost"),
+    Key("imap.port", _PORT, "Its port; by default the one of the TLS mode.", "PORT", "imapPort"),
+    Key("imap.tls", _TLS, "How the connection is secured; by default what the port stands for, else implicit."),
+    Key("imap.user", click.STRING, "Login name; by default the email address.", "USER", "imapUsername"),
+    Key("imap.folder", click.STRING, "Folder to read; INBOX by default.", "FOLDER", "selectFolder"),
+    Key("imap.search", click.STRING, "Only mails an IMAP SEARCH finds, e.g. 'UNSEEN'.", "TERMS", "searchTerms"),
+    Key("smtp.host", click.STRING, "SMTP server.", "HOST", "smtpHost"),
+    Key("smtp.port", _PORT, "Its port; by default the one of the TLS mode.", "PORT", "smtpPort"),
+    Key("smtp.tls", _TLS, "How the connection is secured; by default what the port stands for, else implicit."),
+    Key("smtp.user", click.STRING, "Login name; by default the one of IMAP.", "USER", "smtpUsername"),
+    Key("interval", click.IntRange(1), "Minutes between the safety-net syncs beside IDLE.", "MINUTES"),
+    Key("password_file", _FILE, "File whose one line is the password.", "FILE"),
+    Key("smtp.password_file", _FILE, "The same for SMTP, when its password is another one.", "FILE"),
+)
+_IN_FILE = {key.name: key for key in (NAME, SYNC, *KEYS)}
+
+
+def account_options(command: F) -> F:
+    """Decorates a command with an option for each key; the command gets them as `given`, to be put into `form`."""
+    for key in reversed(KEYS):
+        name = key.name.replace(".", "__")
+        command = click.option(key.flag, name, type=key.type, metavar=key.metavar, help=key.help)(command)
+    command = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")(command)
+    return click.option("--file", "toml", type=_FILE, metavar="FILE", help="Read all this from a TOML file.")(command)
+
+
+def form(given: Form, toml: Path | None) -> Form:
+    """The file's keys with the options laid over them; only what was said is in it."""
+    options = {name.replace("__", "."): value for name, value in given.items() if value is not None}
+    return (read_toml(toml) if toml is not None else {}) | options
+
+
+def read_toml(path: Path) -> Form:
+    """The form in a connector file; BadInput names the first key that is unknown or holds the wrong thing."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInput(f"{path}: is not TOML: {error}") from error
+    filled: Form = {}
+    for name, value in _flattened(document):
+        key = _IN_FILE.get(name)
+        if key is None:
+            raise BadInput(f"{path}: there is no key {name!r}; known are {', '.join(_IN_FILE)}")
+        filled[name] = _checked(path, key, value)
+    return filled
+
+
+def _flattened(document: Row) -> Iterator[tuple[str, Any]]:
+    for name, value in document.items():
+        if name in HALVES and isinstance(value, dict):
+            section = cast("dict[str, Any]", value)
+            yield from ((f"{name}.{inner}", each) for inner, each in section.items())
+        else:
+            yield name, value
+
+
+def _checked(path: Path, key: Key, value: Any) -> Any:
+    if type(value) is not key.toml_type:
+        raise BadInput(f"{path}: {key.name} must be {_TOML_WORDS[key.toml_type]}")
+    try:
+        converted = key.type.convert(value, None, None)
+    except click.BadParameter as error:
+        raise BadInput(f"{path}: {key.name}: {error.message}") from error
+    return path.parent / converted.expanduser() if isinstance(converted, Path) else converted
+
+
+_TOML_WORDS = {bool: "true or false", int: "a whole number", str: "text in quotes"}
+
+
+def connection_json(filled: Form, half: str) -> Row:
+    """What the form says about one half's connection, in MailSlurp's fields, without the password."""
+    body = {key.wire: filled[key.name] for key in KEYS if key.wire and key.name in filled and _half(key) == half}
+    if (tls := filled.get(f"{half}.tls")) is not None:
+        body |= tls_flags(half, tls)
+    return {str(field): value for field, value in body.items()}
+
+
+def new_connection_json(filled: Form, half: str, login: str | None, password: str) -> Row:
+    """The whole of a new connection: as `connection_json`, with login and password. The daemon knows the defaults."""
+    body = {f"{half}Username": login} | connection_json(filled, half)
+    if not body[f"{half}Username"]:
+        raise BadInput(f"who logs in? give --{half}-user or --email")
+    return body | {f"{half}Password": password, "enabled": True}
+
+
+def sync_json(minutes: int | None, *, enabled: bool = True) -> Row:
+    """Automatic sync, at least every so many minutes."""
+    return {"syncEnabled": enabled, "syncScheduleType": "INTERVAL", "syncInterval": minutes}
+
+
+def tls_flags(half: str, mode: str) -> Row:
+    """A TLS mode as MailSlurp's two booleans."""
+    ssl, starttls = _TLS_FLAGS[mode]
+    return {f"{half}Ssl": ssl, "startTls": starttls}
+
+
+def tls_mode(row: Row, half: str) -> str:
+    """MailSlurp's two booleans as words for people."""
+    if row.get(f"{half}Ssl") and row.get("startTls"):
+        return "implicit TLS" if row.get(f"{half}Port") in (465, 993) else "STARTTLS"
+    if row.get(f"{half}Ssl"):
+        return "implicit TLS"
+    return "STARTTLS" if row.get("startTls") else "no TLS"
+
+
+def _half(key: Key) -> str:
+    return key.name.partition(".")[0]
+
+
+class Passwords:
+    """Where the passwords of one call come from. Each source is read once and only when its password is asked for."""
+
+    def __init__(self, filled: Form, *, stdin: bool, prompt: bool) -> None:
+        self._file: Path | None = filled.get("password_file")
+        self._smtp_file: Path | None = filled.get("smtp.password_file")
+        if stdin and self._file is not None:
+            raise BadInput("give one of --password-file and --password-stdin")
+        self._stdin = stdin
+        self._prompt = prompt
+        self._account: str | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether the user named a source for the account's password."""
+        return self._stdin or self._prompt or self._file is not None
+
+    @property
+    def smtp_named(self) -> bool:
+        """Whether SMTP was given a password of its own."""
+        return self._smtp_file is not None
+
+    def of(self, half: str) -> str:
+        """The password of that half; BadInput when there is none to be had."""
+        if half == "smtp" and self._smtp_file is not None:
+            return _read_secret(self._smtp_file)
+        if self._account is None:
+            self._account = self._read_account()
+        return self._account
+
+    def _read_account(self) -> str:
+        if self._file is not None:
+            return _read_secret(self._file)
+        if self._stdin:
+            return _one_line(sys.stdin.buffer.read(_LONGEST_SECRET_BYTES), "standard input")
+        if not sys.stdin.isatty():
+            raise BadInput(
+                "this needs the password: give --password-file or --password-stdin, or be asked on a terminal"
+            )
+        return click.prompt("Password", hide_input=True, err=True)
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return _one_line(file.read(_LONGEST_SECRET_BYTES), str(path))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+
+
+def _one_line(content: bytes, source: str) -> str:
+    try:
+        secret = content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise BadInput(f"{source}: the password is not UTF-8") from None
+    if not secret:
+        raise BadInput(f"{source}: holds no password")
+    if any(sign in secret for sign in "\r\n\0"):
+        raise BadInput(f"{source}: a password is one line, and this holds more")
+    return secret

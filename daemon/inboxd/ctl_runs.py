@@ -1,0 +1,201 @@
+"""Commands that follow the daemon while it works: `test`, `sync`, `watch`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from inboxd.ctl_client import Client, DaemonAway, Failure, Row, inner
+from inboxd.ctl_command import (
+    Command,
+    Control,
+    complete_connector,
+    connector_argument,
+    find_connector,
+    label,
+    pass_control,
+)
+from inboxd.ctl_print import GAP, duration, neutral, note, parse_moment, print_json_line, say, size
+
+_MARKS = {True: ("✓", "green"), False: ("✗", "red")}
+_BACK = re.compile(r"(\d{1,5})\s*(min|[mhdw])")
+_BACK_UNITS = {"m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+Report = Callable[[Row], None]
+
+
+@click.command(cls=Command)
+@connector_argument
+@click.option("--imap", is_flag=True, help="Test receiving only.")
+@click.option("--smtp", is_flag=True, help="Test sending only.")
+@pass_control
+def test(control: Control, name: str, imap: bool, smtp: bool) -> None:
+    """Try a connector's servers step by step.
+
+    What fails is shown in the server's words, with the likely cause and what to do about it.
+    """
+    client = control.client
+    row = find_connector(client, name)
+    kind = "both" if imap == smtp else ("imap" if imap else "smtp")
+    steps: list[Row] = []
+    for step in client.stream("POST", f"/control/connectors/{row['id']}/test", kind=kind):
+        if control.json:
+            print_json_line(step)
+        else:
+            if not steps or steps[-1]["kind"] != step["kind"]:
+                say(str(step["kind"]).upper(), bold=True)
+            _print_step(step)
+        steps.append(step)
+    if not steps:
+        raise Failure(f"{label(row)} has no {'mail' if kind == 'both' else kind.upper()} server to test")
+    if failed := sum(not step["ok"] for step in steps):
+        raise Failure(f"{label(row)}: {failed} of {len(steps)} steps failed")
+
+
+def _print_step(step: Row) -> None:
+    sign, colour = _MARKS[bool(step["ok"])]
+    detail = neutral(step.get("detail") or "")
+    mark = click.style(sign, fg=colour)
+    say(f"  {mark} {neutral(step['name']):<13}{step['seconds']:7.2f} s{GAP}{detail}".rstrip())
+    for word in ("cause", "fix"):
+        if step.get(word):
+            say(f"      {click.style(f'{word:<5}', bold=True)}{GAP}{neutral(step[word])}")
+
+
+class Moment(click.ParamType[str]):
+    """A point in the past as the daemon reads it: from a date, a date and time (local unless said), or `90m`, `7d`."""
+
+    name = "date"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The moment in ISO 8601, UTC."""
+        if back := _BACK.fullmatch(value.strip()):
+            span = timedelta(**{_BACK_UNITS[back[2]]: int(back[1])})
+            return _iso(datetime.now(UTC) - span)
+        try:
+            return _iso(datetime.fromisoformat(value.strip()))
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no date; write 2026-11-22, 2026-11-22T08:00 or 7d", param, ctx)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@click.command(cls=Command)
+@connector_argument
+@click.option("--since", type=Moment(), metavar="DATE", help="Only mail since then: 2026-11-22, or 7d for a week back.")
+@click.option("--folder", metavar="FOLDER", help="Another folder than the connector's own.")
+@click.option("--log", "with_log", is_flag=True, help="Print the conversation with the server.")
+@pass_control
+def sync(control: Control, name: str, since: str | None, folder: str | None, with_log: bool) -> None:
+    """Fetch new mail now."""
+    client = control.client
+    row = find_connector(client, name)
+    began = time.monotonic()
+    wanted = {"since": since, "folder": folder, "logging": with_log or None}
+    lines = client.stream("POST", f"/control/connectors/{row['id']}/sync", **wanted)
+    result, received_bytes = _follow(lines, control, label(row))
+    if with_log and not control.json:
+        for line in _logs(client, result):
+            say(neutral(line))
+    if error := result.get("exception"):
+        raise Failure(f"{label(row)}: {error}")
+    if not control.json:
+        count = result["syncResult"]["emailSyncCount"]
+        seconds = time.monotonic() - began
+        took = duration(seconds) if seconds > 60 else f"{seconds:.1f} s"
+        say(f"{label(row)}: {count} new {'mail' if count == 1 else 'mails'}, {size(received_bytes)} in {took}")
+
+
+def _logs(client: Client, result: Row) -> list[str]:
+    """The conversation with the server; that of a failed sync is kept with its event."""
+    if lines := inner(result, "syncResult").get("logs"):
+        return lines
+    event: Row = client.get(f"/connectors/events/{result['eventId']}") if result.get("eventId") else {}
+    return str(event.get("logs") or "").splitlines()
+
+
+def _follow(lines: Iterable[Row], control: Control, title: str) -> tuple[Row, int]:
+    """The result at the stream's end and the bytes received until then; progress is shown on the way."""
+    received_bytes = 0
+    result: Row | None = None
+    with _json_lines() if control.json else _progress_bar(title) as report:
+        for line in lines:
+            report(line)
+            received_bytes = inner(line, "progress").get("receivedBytes", received_bytes)
+            result = line.get("result", result)
+    if result is None:
+        raise DaemonAway("the daemon ended before the sync did; what it has stored stays")
+    return result, received_bytes
+
+
+@contextmanager
+def _json_lines() -> Generator[Report]:
+    yield print_json_line
+
+
+@contextmanager
+def _progress_bar(title: str) -> Generator[Report]:
+    """Mails done of planned, bytes, rate and time left, on standard error when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _line: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    began = time.monotonic()
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        TextColumn("{task.completed}/{task.total} mails", markup=False),
+        TextColumn("{task.fields[received]}", markup=False),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True, markup=False, highlight=False, emoji=False),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(title, total=None, received="")
+
+        def report(line: Row) -> None:
+            if progress := line.get("progress"):
+                got = progress["receivedBytes"]
+                rate = size(round(got / max(time.monotonic() - began, 0.001)))
+                bar.update(
+                    task, completed=progress["done"], total=progress["total"], received=f"{size(got)} ({rate}/s)"
+                )
+
+        yield report
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False, shell_complete=complete_connector)
+@pass_control
+def watch(control: Control, name: str | None) -> None:
+    """A line for each mail as it is stored, until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        client = control.client
+        row = find_connector(client, name) if name is not None else None
+        if sys.stderr.isatty():
+            note(f"watching {label(row) if row else 'all connectors'}; Ctrl-C ends it")
+        for mail in client.stream("GET", "/control/watch", connectorId=row and row["id"]):
+            if control.json:
+                print_json_line(mail)
+            else:
+                _print_arrival(mail)
+        raise DaemonAway(f"the daemon at {client.path} has stopped")
+
+
+def _print_arrival(mail: Row) -> None:
+    stored = mail.get("storedAt")
+    clock = f"{parse_moment(stored).astimezone():%H:%M:%S}" if stored else "--:--:--"
+    name = click.style(neutral(str(mail.get("connectorName") or "-")), fg="cyan")
+    sender, subject = (neutral(str(mail.get(field) or "-")) for field in ("from", "subject"))
+    tail = click.style(f"{size(mail.get('sizeBytes'))}{GAP}{mail['id']}", dim=True)
+    say(GAP.join((clock, name, sender, click.style(subject, bold=True), tail)))
+    sys.stdout.flush()

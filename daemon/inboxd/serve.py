@@ -1,0 +1,192 @@
+"""The composition root: everything is opened here, in order, and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final, final
+
+from aiohttp import web
+
+from inboxd import __version__, beat, logs, metrics, scrape
+from inboxd.api import app as api
+from inboxd.bus import Bus
+from inboxd.errors import InUse, SettingsError, StoreBusy
+from inboxd.model import utc_now
+from inboxd.notify import Notifier, watchdog_seconds
+from inboxd.roster import Roster
+from inboxd.services import Services
+from inboxd.settings import Settings, host_port
+from inboxd.store import installation
+from inboxd.store.engine import open_store
+from inboxd.vault import open_vault
+
+_GRACE_SECONDS: Final = 5.0
+_log = logs.logger("serve")
+
+
+async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
+    """Run the daemon until SIGTERM or SIGINT. `reload` reads the settings again, for SIGHUP.
+
+    Raises SettingsError, InUse (StoreBusy), StoreError (StoreNewer) when it cannot start, before anything is served.
+    """
+    notifier = Notifier()
+    metrics.set_up()
+    stop = asyncio.Event()
+    state = _Readiness()
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_services(settings))
+        await stack.enter_async_context(open_sites(services, state))
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(services.roster.run()), group.create_task(beat.measure_lag())]
+            period = watchdog_seconds()
+            if period is not None:
+                workers.append(group.create_task(beat.feed_watchdog(notifier, services.store, period)))
+            with _signals(stop, lambda: _reload(notifier, reload)):
+                notifier.status(f"serving on {settings.api.listen}")
+                state.reason = None
+                notifier.ready()
+                _log.info("started", version=__version__, api=settings.api.listen, metrics=settings.metrics.listen)
+                await stop.wait()
+            state.reason = "stopping"
+            notifier.stopping()
+            _log.info("stopping")
+            for worker in workers:
+                worker.cancel()
+    _log.info("stopped")
+
+
+@final
+class _Readiness:
+    """Why the daemon is not ready, for /readyz; None when it is."""
+
+    reason: str | None = "starting"
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncGenerator[Services]:
+    """The store, the vault and the workers' shared parts, in a locked state folder."""
+    with _locked(settings.state_dir):
+        vault = open_vault(settings.vault.key.get_secret_value() if settings.vault.key else None, settings.state_dir)
+        async with open_store(settings.store_url, observe=metrics.TRANSACTION_SECONDS.observe) as store:
+            bus = Bus()
+            roster = Roster(settings, store, vault, bus)
+            yield Services(settings, store, vault, bus, roster, await installation.user_id(store), utc_now())
+
+
+@asynccontextmanager
+async def open_sites(services: Services, state: _Readiness) -> AsyncGenerator[None]:
+    """The control socket, the API's TCP port and the metrics port."""
+    settings = services.settings
+    async with AsyncExitStack() as stack:
+        application = web.AppRunner(api.build(services), access_log=None, shutdown_timeout=_GRACE_SECONDS)
+        await application.setup()
+        stack.push_async_callback(application.cleanup)
+        control = stack.enter_context(_control_socket(settings.control_socket))
+        await web.SockSite(application, control).start()
+        await _listen(application, "api.listen", settings.api.listen)
+        scraped = web.AppRunner(scrape.build(lambda: state.reason), access_log=None, shutdown_timeout=1.0)
+        await scraped.setup()
+        stack.push_async_callback(scraped.cleanup)
+        await _listen(scraped, "metrics.listen", settings.metrics.listen)
+        yield
+
+
+async def _listen(runner: web.AppRunner, setting: str, address: str) -> None:
+    host, port = host_port(address)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InUse(f"{setting}: cannot listen on {address}: {reason}") from error
+
+
+@contextmanager
+def _locked(state_dir: Path) -> Generator[None]:
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError([f"state_dir: {state_dir} cannot be used: {error.strerror}"]) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise StoreBusy(f"another inboxd is running on {state_dir}; stop it, or set state_dir") from error
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _control_socket(path: Path) -> Generator[socket.socket]:
+    """Bound with mode 0660 from its first moment; a dead daemon's socket is replaced, anything else left alone."""
+    _remove_stale(path)
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o117)
+    try:
+        control.bind(str(path))
+    except OSError as error:
+        control.close()
+        raise SettingsError([f"control.socket: cannot make {path}: {error.strerror or error}"]) from error
+    finally:
+        os.umask(mask)
+    mine = path.stat()
+    try:
+        yield control
+    finally:
+        if path.exists() and (path.stat().st_ino, path.stat().st_dev) == (mine.st_ino, mine.st_dev):
+            path.unlink()
+
+
+def _remove_stale(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise SettingsError([f"control.socket: {path} exists and is not a socket; move it away or choose another path"])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        try:
+            knock.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except OSError as error:
+            raise SettingsError([f"control.socket: {path} cannot be checked: {error.strerror}"]) from error
+        else:
+            raise InUse(f"control.socket: another program is serving {path}")
+
+
+@contextmanager
+def _signals(stop: asyncio.Event, on_hangup: Callable[[], None]) -> Generator[None]:
+    loop = asyncio.get_running_loop()
+    actions: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: stop.set,
+        signal.SIGINT: stop.set,
+        signal.SIGHUP: on_hangup,
+    }
+    for name, action in actions.items():
+        loop.add_signal_handler(name, action)
+    try:
+        yield
+    finally:
+        for name in actions:
+            loop.remove_signal_handler(name)
+
+
+def _reload(notifier: Notifier, read: Callable[[], Settings]) -> None:
+    """The log level changes at once; whatever else changed needs a restart, and is said to. Mistakes change nothing."""
+    notifier.reloading()
+    try:
+        fresh = read()
+    except SettingsError as error:
+        _log.error("reload_refused", mistakes=error.lines)
+    else:
+        logs.set_level(fresh.log.level)
+        _log.info("reloaded", level=fresh.log.level)
+    notifier.ready()

@@ -1,0 +1,24 @@
+"""`python -m bench [latency|first-sync …]`: run the named benchmarks, or all."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench import first_sync, latency
+
+BENCHMARKS = {"latency": latency.main, "first-sync": first_sync.main}
+
+
+def main() -> None:
+    """Run them in order."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(BENCHMARKS)}")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the size, to see that it works")
+    chosen = parser.parse_args()
+    for name in chosen.names or BENCHMARKS:
+        if name not in BENCHMARKS:
+            parser.error(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
+        BENCHMARKS[name](quick=chosen.quick)
+
+
+main()
