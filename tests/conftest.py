@@ -5,9 +5,14 @@ This folder is on the import path (pytest puts it there for this file), hence `i
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 
 # Before the first of them is imported, so that it does not matter which plugin imports which.
 pytest.register_assert_rewrite("servers")
 
 pytest_plugins = ["servers.certs", "servers.daemon", "servers.dovecot", "servers.smtp", "servers.stores"]
+
+# An example may take its time on a busy machine; what is too slow is caught by the time limit of the test.
+hypothesis.settings.register_profile("inboxd", deadline=None)
+hypothesis.settings.load_profile("inboxd")

@@ -84,6 +84,12 @@ def test_a_fetch_answer_with_an_impossible_uid_has_none(uid: bytes) -> None:
     assert parse_fetch([b"* 1 FETCH (UID " + uid + b" RFC822.SIZE 9)"]).uid is None
 
 
+@pytest.mark.parametrize("nested", [b'(("a") UID 7)', b"((()) UID 7 ())", b'("(" (UID 8) UID 7)'])
+def test_what_stands_in_a_list_is_never_an_item(nested: bytes) -> None:
+    assert parse_fetch([b"* 1 FETCH (UID 5 X " + nested + b" FLAGS (a))"]).uid == 5
+    assert parse_fetch([b"* 1 FETCH (UID 5 X " + nested + b" FLAGS (a))"]).flags == ("a",)
+
+
 def test_a_quoted_word_is_never_an_items_name() -> None:
     assert parse_fetch([b'* 1 FETCH (UID 5 "UID" 7)']).uid == 5
 

@@ -81,8 +81,8 @@ async def test_an_idle_ends_at_its_deadline_and_the_session_goes_on(dovecot: Dov
 
 async def test_the_end_of_a_long_idle_is_given_its_own_time(dovecot: Dovecot) -> None:
     """The longest an answer may take is counted from DONE: an IDLE lasts longer than any command."""
-    async with examined(account(dovecot.starttls, dovecot.user()), limits(done_seconds=0.05)) as opened:
-        assert await opened.idle(0.8, opened.pushes) is None
+    async with examined(account(dovecot.starttls, dovecot.user()), limits(done_seconds=0.15)) as opened:
+        assert await opened.idle(1.7, opened.pushes) is None
         assert not await opened.search()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +21,12 @@ from inboxd.errors import (
 )
 from inboxd.imap.opening import open_session
 from inboxd.model import Account, Tls
-from servers import Listener
+from servers import LOOPBACK, Listener
 from servers.certs import Certificates
 from servers.dovecot import Dovecot, User
-from servers.proxy import Direction, proxy
+from servers.proxy import proxy
 from servers.scripted import Conversation, scripted
-from servers.sessions import BOTH_LOOPS, LIMITS, account, account_on, eventually, examined, limits, session, settled
+from servers.sessions import BOTH_LOOPS, LIMITS, account, account_on, examined, limits, session, settled
 
 pytest_plugins = ("servers.sessions",)
 LOOPS = BOTH_LOOPS
@@ -162,15 +163,16 @@ async def test_plain_words_to_a_tls_port_end_with_a_hint(dovecot: Dovecot) -> No
 
 
 @pytest.mark.parametrize("tls", [Tls.IMPLICIT, Tls.STARTTLS], ids=lambda tls: tls.value)
-async def test_without_a_context_there_is_no_falling_back_to_plain(dovecot: Dovecot, tls: Tls) -> None:
-    async with proxy(dovecot.starttls) as through:
-        to = account(Listener(through.host, through.port), dovecot.user(), tls)
+async def test_without_a_context_there_is_no_falling_back_to_plain(tls: Tls) -> None:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        to = account_on(listener.getsockname()[1], tls)
         sock = await net.connect(to.host, to.port, 5)
         with pytest.raises(Insecure):
             async with open_session(sock, to, LIMITS, None):
                 raise AssertionError("logged in")
-        await eventually(lambda: through.connections)
-        assert through.passed[Direction.UP] == 0
+        peer, _ = listener.accept()
+        with peer:
+            assert peer.recv(100) == b""
 
 
 async def test_a_handshake_that_ends_early_is_a_tls_failure(dovecot: Dovecot, trusted: Certificates) -> None:

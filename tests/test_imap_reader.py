@@ -262,15 +262,33 @@ async def test_a_command_may_follow_a_long_silence() -> None:
     protocol = Protocol(None, 0)
     with await wired(protocol) as peer:
         protocol.greeting, protocol.state = b"OK", "SELECTED"
-        link = Link(protocol, "here", 0.05)
+        link = Link(protocol, "here", 0.1)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.6):  # more than the ten silences one command may take
+            async with asyncio.timeout(1.2):  # more than the ten silences one command may take
                 await link.until(lambda: False, watched=False)
         command = Asked("NOOP", protocol.new_tag())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(link.run(command))
             await asyncio.sleep(0)
             peer.sendall(f"{command.tag} OK\r\n".encode())
+        link.abort()
+        await asyncio.sleep(0)
+
+
+async def test_the_time_a_connection_is_held_is_not_the_servers() -> None:
+    protocol = Protocol(None, 0)
+    with await wired(protocol) as peer:
+        protocol.greeting, protocol.state = b"OK", "SELECTED"
+        link = Link(protocol, "here", 0.1)
+        command = Asked("NOOP", protocol.new_tag())
+        protocol.begin(command)
+        protocol.hold()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.2):  # more than the ten silences one command may take
+                await link.until(lambda: False, watched=False)
+        protocol.go_on()
+        peer.sendall(f"* OK working\r\n{command.tag} OK\r\n".encode())
+        await link.until(lambda: command.done)
         link.abort()
         await asyncio.sleep(0)
 

@@ -257,3 +257,19 @@ async def test_names_outside_ascii_go_as_literals_where_only_login_is_offered() 
         session(account_on(port, username="jörg", password="gehe{im}")),
     ):
         assert sent == ["jörg".encode(), b" {8}", b"gehe{im}", b""]
+
+
+async def test_a_server_that_repeats_the_password_puts_it_into_no_error_and_no_trace() -> None:
+    secret = 'echoed "secret" word'
+
+    async def echo(talk: Conversation, tag: str) -> None:
+        await talk.send(f"* NO saw {secret}\r\n{tag} NO [AUTHENTICATIONFAILED] not {secret}\r\n".encode())
+
+    trace: list[str] = []
+    script = imap({"CAPABILITY": b"* CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\r\n", "AUTHENTICATE": echo})
+    async with scripted(script) as port:
+        with pytest.raises(AuthRefused) as refused:
+            async with session(account_on(port, password=secret), trace=trace.append):
+                pass
+    assert "not ***" in str(refused.value)
+    assert secret not in repr((refused.value, refused.value.__cause__, trace))

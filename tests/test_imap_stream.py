@@ -1,10 +1,9 @@
-"""FETCH from servers that answer oddly, slowly, too much or not at all; and what a cancellation leaves behind."""
+"""FETCH from servers that answer oddly, slowly, too much or not at all."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -216,6 +215,25 @@ async def test_what_nobody_takes_stays_at_the_server(trusted: Certificates, tls:
         assert not await opened.search()
 
 
+async def test_any_number_of_empty_mails_stays_at_the_server_too() -> None:
+    batches = [0]
+    batch = b"".join(answer(uid, b"") for uid in range(1, 10_001))
+
+    async def pour(conversation: Conversation, _tag: str) -> None:
+        for number in range(1, 101):
+            await conversation.send(batch)
+            batches[0] = number
+
+    async with (
+        scripted(imap({"UID FETCH": pour})) as port,
+        examined(account_on(port), limits(buffer_bytes=MEBIBYTE)) as opened,
+    ):
+        with opened.fetch("1:*") as stream:
+            await eventually(lambda: batches[0])
+            assert await settled(lambda: batches[0]) < 60
+            assert len(await stream.take(MEBIBYTE, 1_000_000, 0)) < 20_000
+
+
 async def test_a_full_buffer_and_then_nonsense_is_handed_out_and_then_told() -> None:
     octets = [*(answer(uid, bytes(40_000)) for uid in range(1, 4)), b"nonsense\r\n"]
     loop = asyncio.get_running_loop()
@@ -261,129 +279,3 @@ async def exhaust(stream: Stream) -> None:
     """Take all there is."""
     while await stream.take(MEBIBYTE, MANY, 0):
         pass
-
-
-# --- cancellation ----------------------------------------------------------------------------------------------------
-
-
-def truthful() -> Script:
-    """A server whose every answer tells which question it belongs to: SEARCH n:* finds n, FETCH n brings mail n."""
-
-    async def search(conversation: Conversation, tag: str) -> None:
-        asked = re.search(rb"UID (\d+):", conversation.received[-1])
-        assert asked
-        await conversation.send(b"* SEARCH %b\r\n" % asked[1])
-        await conversation.send(f"{tag} OK\r\n".encode())
-
-    async def fetch(conversation: Conversation, tag: str) -> None:
-        asked = re.search(rb"FETCH (\d+)", conversation.received[-1])
-        assert asked
-        for piece in (answer(int(asked[1]), b"mail " + asked[1]), f"{tag} OK\r\n".encode()):
-            await conversation.send(piece[:20])
-            await conversation.send(piece[20:])
-
-    async def idle(conversation: Conversation, tag: str) -> None:
-        await conversation.send(b"+ idling\r\n")
-        await conversation.send(b"* 5 EXISTS\r\n")
-        await conversation.expect("DONE$")
-        await conversation.send(f"{tag} OK\r\n".encode())
-
-    return imap({"UID SEARCH": search, "UID FETCH": fetch, "IDLE": idle})
-
-
-Work = Callable[[Session], Awaitable[None]]
-
-
-async def search_one(opened: Session) -> None:
-    assert list(await opened.search(above=16)) == [17]
-
-
-async def fetch_one(opened: Session) -> None:
-    assert [bytes(m.raw) for m in await take_all(opened, "17")] == [b"mail 17"]
-
-
-async def linger_for_one(opened: Session) -> None:
-    with opened.fetch("17") as stream:
-        while await stream.take(MEBIBYTE, MANY, 5):
-            pass
-
-
-async def ask_header(opened: Session) -> None:
-    await opened.header(17)
-
-
-async def idle_once(opened: Session) -> None:
-    assert await opened.idle(30, opened.pushes) is not None
-
-
-@pytest.mark.parametrize("work", [search_one, fetch_one, linger_for_one, ask_header, idle_once])
-async def test_a_cancellation_anywhere_never_leads_to_anothers_answer(
-    work: Work,
-) -> None:
-    """One more turn of the loop each time, until the work is done before it is cancelled."""
-
-    async def run(opened: Session) -> None:
-        await work(opened)
-
-    cancelled = 0
-    async with scripted(truthful()) as port:
-        for turns in range(500):
-            async with examined(account_on(port)) as opened:
-                async with asyncio.TaskGroup() as tasks:
-                    task = tasks.create_task(run(opened))
-                    for _ in range(turns):
-                        await asyncio.sleep(0)
-                    finished = task.done()
-                    task.cancel()
-                assert finished or task.cancelled(), "a cancellation was swallowed"
-                if finished:
-                    assert [bytes(m.raw) for m in await take_all(opened, "41")] == [b"mail 41"]
-                    break
-                cancelled += 1
-                if turns and await is_alive(opened):
-                    assert list(await opened.search(above=41)) == [42]
-                    assert [bytes(m.raw) for m in await take_all(opened, "43")] == [b"mail 43"]
-        else:
-            raise AssertionError("the work never ended")
-    assert cancelled > 2
-
-
-async def is_alive(opened: Session) -> bool:
-    """Whether the session still answers, and then rightly."""
-    try:
-        found = await opened.search(above=51)
-    except MailServerError:
-        return False
-    assert list(found) == [52]
-    return True
-
-
-@pytest.mark.parametrize("work", [search_one, ask_header, idle_once])
-async def test_a_cancelled_command_drops_the_connection(work: Work) -> None:
-    silent = asyncio.Event()
-
-    async def fall_silent(conversation: Conversation, _tag: str) -> None:
-        silent.set()
-        await conversation.closed()
-
-    async def run(opened: Session) -> None:
-        await work(opened)
-
-    script = imap(dict.fromkeys(["UID SEARCH", "UID FETCH", "IDLE"], fall_silent))
-    async with scripted(script) as port, examined(account_on(port)) as opened:
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(run(opened))
-            await silent.wait()
-            task.cancel()
-        assert task.cancelled()
-        with pytest.raises(MailServerError):
-            await opened.search()
-
-
-async def test_two_owners_are_one_too_many() -> None:
-    async with scripted(truthful()) as port, examined(account_on(port)) as opened:
-        with opened.fetch("17") as stream:
-            with pytest.raises(ProtocolError):
-                await opened.search()
-            with pytest.raises(MailServerError):
-                await stream.take(MEBIBYTE, MANY, 0)

@@ -68,8 +68,8 @@ class SecretUnreadable(InboxdError):
 class MailServerError(InboxdError):
     """A mail server, or the way to it, failed.
 
-    `stage` is one of resolve, connect, tls, greeting, starttls, login, select, fetch, idle, ehlo, auth, mail, rcpt,
-    data; `reply` holds the server's own words where it spoke.
+    `stage` says where: resolve, connect, tls, greeting, starttls, login, select, search, fetch, idle, ehlo, auth, mail,
+    rcpt, data, or how the connection itself failed: answer, read, command, connection, bye, closed. `reply` holds the server's own words where it spoke.
     """
 
     retry: ClassVar[bool] = True

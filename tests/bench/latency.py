@@ -102,9 +102,22 @@ async def _inboxd(folder: Path, times: int) -> list[float]:
             threading.Thread(target=_quietly, args=(watch,), daemon=True).start()
             user = User("bench@example.test", "x", folder)
             await asyncio.to_thread(daemon.connect, user, Listener(LOOPBACK, port))
-            return await _deliver(announcer, seen, times)
+            latencies = await _deliver(announcer, seen, times)
+            print(await asyncio.to_thread(_own_part, daemon), flush=True)
+            return latencies
         finally:
             await asyncio.to_thread(daemon.stop)
+
+
+def _own_part(daemon: Daemon) -> str:
+    """What the daemon measured itself: EXISTS read from the socket to the commit."""
+    name = "inboxd_push_to_stored_seconds"
+    count, total = daemon.metric(f"{name}_count"), daemon.metric(f"{name}_sum")
+    bounds = ("0.0025", "0.005", "0.01", "0.025")
+    shares = ", ".join(
+        f"{daemon.metric(f'{name}_bucket', le=le) / count:.0%} under {float(le) * 1e3:g} ms" for le in bounds
+    )
+    return f"  EXISTS read to committed, by its own clock: mean {total / count * 1000:.2f} ms; {shares}"
 
 
 def _quietly(work: Callable[[], None]) -> None:

@@ -161,6 +161,7 @@ class _Opening:
             mechanism, self._link.tag(), self._account.username, self._account.password,
             initial_response="SASL-IR" in self.capabilities,
         )  # fmt: skip
+        self._protocol.hidden = sasl.spellings(self._account.username, self._account.password)
         try:
             await self._link.run(command, shown)
         except CommandRefused as error:
@@ -171,6 +172,7 @@ class _Opening:
         except MailServerError:
             metrics.LOGINS.labels("failed").inc()
             raise
+        self._protocol.hidden = ()
         metrics.LOGINS.labels("ok").inc()
         self._protocol.state = "AUTH"
         self._reached("login", mechanism)

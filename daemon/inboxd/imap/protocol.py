@@ -60,6 +60,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         super().__init__(self.clock)
         self.trace = trace
         self.literal_limit_bytes = literal_bytes
+        self.hidden: tuple[bytes, ...] = ()  # while logging in: what no answer may repeat into logs and errors
         self.greeting: bytes | None = None
         self.failure: MailServerError | None = None
         self.news = asyncio.Event()
@@ -222,6 +223,11 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         return at + count
 
     def _on_line(self, line: bytes) -> None:
+        if self.hidden and not line.upper().startswith(b"* CAPABILITY"):
+            tag, space, text = line.partition(b" ")
+            for secret in self.hidden:
+                text = text.replace(secret, b"***")
+            line = tag + space + text
         size = continued_literal_size(line) if self._response else literal_size(line)
         if self.trace is not None:
             self.trace(f"S: {printable(line)}")

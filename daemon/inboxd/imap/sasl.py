@@ -8,12 +8,13 @@ import hmac
 from collections.abc import Callable
 from typing import final
 
-from inboxd.errors import AuthRefused, Insecure, ProtocolError
+from inboxd.errors import AuthRefused, Insecure, Invalid, ProtocolError
 from inboxd.imap.asked import Asked
 from inboxd.imap.lines import quoted
 from inboxd.model import Secret
 
 MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+_SHORTEST_HIDDEN = 4  # a shorter password is part of too many honest words
 
 
 @final
@@ -60,9 +61,21 @@ def choose(capabilities: frozenset[str], allowed: tuple[str, ...]) -> str:
     return "LOGIN"
 
 
+def spellings(user: str, password: Secret) -> tuple[bytes, ...]:
+    """How a server might repeat the password: as it is, quoted, and inside PLAIN's base64."""
+    secret = password.reveal()
+    if len(secret) < _SHORTEST_HIDDEN:
+        return ()
+    plain = f"\0{user}\0{secret}".encode()
+    quoted_secret = secret.replace("\\", "\\\\").replace('"', '\\"')
+    return secret.encode(), quoted_secret.encode(), base64.b64encode(secret.encode()), base64.b64encode(plain)
+
+
 def command(mechanism: str, tag: str, user: str, password: Secret, *, initial_response: bool) -> tuple[Asked, str]:
     """The login command and how a trace may show it."""
     name, secret = user.encode(), password.reveal().encode()
+    if b"\0" in name + secret:
+        raise Invalid("username" if b"\0" in name else "password", "must not contain NUL")
     if mechanism == "PLAIN":
         plain = b"\0" + name + b"\0" + secret
         if initial_response:

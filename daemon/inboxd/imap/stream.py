@@ -15,6 +15,7 @@ from inboxd.mails import Fetched
 
 # Never ENVELOPE or BODYSTRUCTURE: servers and clients alike break on parsing them.
 _ITEMS: Final = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
+_MESSAGE_BYTES: Final = 500  # what a message costs beside its octets
 
 
 @final
@@ -48,7 +49,7 @@ class Fetch(Asked):
                 whole=not isinstance(body, Skipped),
             )
         )
-        self._queued_bytes += len(raw)
+        self._queued_bytes += len(raw) + _MESSAGE_BYTES
         if self._queued_bytes > self._buffer_bytes and not self._held:
             self._held = True
             self._protocol.hold()
@@ -65,7 +66,7 @@ class Fetch(Asked):
             message = self.queue.popleft()
             batch.append(message)
             taken += len(message.raw)
-        self._queued_bytes -= taken
+        self._queued_bytes -= taken + len(batch) * _MESSAGE_BYTES
         if self._held and self._queued_bytes <= self._buffer_bytes // 2:
             self._held = False
             self._protocol.go_on()
