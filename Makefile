@@ -17,7 +17,7 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev
 	@sh tests/install.sh test
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest $(PYTEST_FLAGS)
+	$(BIN)/pytest --numprocesses 4 --dist worksteal $(PYTEST_FLAGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check daemon tests

@@ -6,10 +6,12 @@ import asyncio
 import socket
 import ssl
 import struct
+import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,3 +240,59 @@ async def test_a_password_never_crosses_a_public_network_in_clear(monkeypatch: p
         (await net.connect_account(account(port), 5, allow_plaintext=True)).close()
         for tls in (Tls.STARTTLS, Tls.IMPLICIT):
             (await net.connect_account(account(port, tls), 5, allow_plaintext=False)).close()
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """A name server that never answers for names that begin with `hang`."""
+    answered = threading.Event()
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.startswith("hang") and not options.get("flags"):
+            answered.wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield
+    answered.set()
+
+
+@pytest.mark.usefixtures("silence")
+async def test_a_silent_name_server_holds_one_thread_a_name_and_up_nobody_else() -> None:
+    before = threading.active_count()
+    async with asyncio.TaskGroup() as tasks:
+        lost = [tasks.create_task(_stalls(f"hang{number % 3}.example")) for number in range(90)]
+        await asyncio.sleep(0)
+        assert await net.resolve("127.0.0.1", 143)
+        assert await net.resolve("localhost", 143)
+        assert threading.active_count() - before <= 4
+    assert all(task.result() for task in lost)
+
+
+async def _stalls(host: str) -> bool:
+    with pytest.raises(Stalled):
+        await net.connect(host, 143, 0.5)
+    return True
+
+
+async def test_a_silent_name_server_does_not_keep_the_program_from_ending() -> None:
+    program = """
+import asyncio, socket, threading
+from inboxd import net
+real = socket.getaddrinfo
+def hang(host, *arguments, **options):
+    if not options.get("flags"):
+        threading.Event().wait()
+    return real(host, *arguments, **options)
+socket.getaddrinfo = hang
+try:
+    asyncio.run(net.connect("hang.example", 143, 0.1))
+except net.Stalled:
+    print("stalled")
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        printed, _ = await process.communicate()
+    assert (process.returncode, printed) == (0, b"stalled\n")

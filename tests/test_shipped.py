@@ -170,6 +170,17 @@ def test_unit_hands_over_real_secrets() -> None:
     assert {f"inboxd.{row['Setting'].strip('`')}" for row in readme} == secrets
 
 
+def test_unit_restarts_after_the_statuses_its_readme_says() -> None:
+    title = "`systemctl status inboxd` says"
+    rows = {row[title]: row["Then"] for row in table(UNIT.parent / "README.md", title)}
+    said = {int(match[1]): row for name, row in rows.items() if (match := re.match(r"`status=(\d{1,2})/", name))}
+    assert set(said) == {1, cli.USAGE_STATUS, os.EX_CONFIG}
+    (never,) = unit_values("RestartPreventExitStatus")
+    assert {int(status) for status in never.split()} == {
+        status for status, row in said.items() if "not restarted" in row
+    }
+
+
 def test_unit_and_its_readme_agree_on_the_paths() -> None:
     readme = (ROOT / "systemd" / "README.md").read_text(encoding="utf-8")
     (start,) = unit_values("ExecStart")

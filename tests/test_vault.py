@@ -136,7 +136,7 @@ def test_processes_starting_at_once_agree_on_one_key(tmp_path: Path) -> None:
 def test_bad_key_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / KEY_FILE
     path.write_bytes(content)
-    with pytest.raises(SettingsError, match="is not base64 of 32 bytes; restore the key"):
+    with pytest.raises(SecretUnreadable, match=rf"^{path}: is not base64 of 32 bytes; restore the key"):
         open_vault(None, tmp_path)
     assert path.read_bytes() == content
 
@@ -149,12 +149,12 @@ def test_bad_configured_key_is_refused(tmp_path: Path, configured: str) -> None:
 
 def test_missing_state_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        SettingsError, match=r"absent/vault\.key: the vault key can be neither read nor made: No such file"
+        SecretUnreadable, match=r"absent/vault\.key: the vault key can be neither read nor made: No such file"
     ):
         open_vault(None, tmp_path / "absent")
 
 
 def test_key_file_that_is_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).mkdir()
-    with pytest.raises(SettingsError, match="neither read nor made"):
+    with pytest.raises(SecretUnreadable, match="neither read nor made"):
         open_vault(None, tmp_path)

@@ -57,6 +57,12 @@ class StoreNewer(StoreError):
     retry = False
 
 
+class StoreCorrupt(StoreError):
+    """The database file is damaged, or is no database: only a backup helps."""
+
+    retry = False
+
+
 class StoreBusy(InUse):
     """Another inboxd holds the same state folder."""
 
@@ -69,7 +75,8 @@ class MailServerError(InboxdError):
     """A mail server, or the way to it, failed.
 
     `stage` says where: resolve, connect, tls, greeting, starttls, login, select, search, fetch, idle, ehlo, auth, mail,
-    rcpt, data, or how the connection itself failed: answer, read, command, connection, bye, closed. `reply` holds the server's own words where it spoke.
+    rcpt, data, or how the connection itself failed: answer, read, command, connection, bye, closed.
+    `reply` holds the server's own words where it spoke.
     """
 
     retry: ClassVar[bool] = True
@@ -158,6 +165,10 @@ class CommandRefused(MailServerError):
     """The server answered NO or BAD to a command that ought to work."""
 
     reason = "refused"
+
+
+class CommandMalformed(CommandRefused):
+    """The server answered BAD: it does not understand the command."""
 
 
 class SendRefused(MailServerError):

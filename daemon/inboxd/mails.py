@@ -142,7 +142,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A mail to be built. Bodies: text, html, or both; `attachments` are (file name, content type, bytes)."""
+    """A mail to be built. Bodies: text, html, or both; `attachments` are (file name, content type, bytes).
+
+    `sender` is a bare address; recipients and `reply_to` may be written with a name: `Ada <ada@example.org>`.
+    """
 
     sender: str
     to: tuple[str, ...]

@@ -51,8 +51,8 @@ LAST_SYNC = Gauge(
     registry=REGISTRY,
 )  # fmt: skip
 LAST_ACTIVITY = Gauge(
-    "inboxd_connector_last_server_activity_timestamp_seconds", "When the IMAP server last sent a byte.", ["connector"],
-    registry=REGISTRY,
+    "inboxd_connector_last_server_activity_timestamp_seconds",
+    "When the IMAP server last sent a byte; 0: not since the daemon started.", ["connector"], registry=REGISTRY,
 )  # fmt: skip
 FAILURES = Gauge("inboxd_connector_consecutive_failures", "Sessions failed in a row.", ["connector"], registry=REGISTRY)
 STORED = Counter("inboxd_messages_stored_total", "Messages committed to the store.", registry=REGISTRY)

@@ -8,7 +8,9 @@ import ipaddress
 import os
 import socket
 import ssl
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import weakref
+from contextlib import suppress
 from typing import cast
 
 import aiohappyeyeballs
@@ -16,8 +18,7 @@ import aiohappyeyeballs
 from inboxd.errors import Insecure, Stalled, TlsFailed, Unreachable
 from inboxd.model import Account, Tls
 
-# A hanging resolver fills asyncio's few default threads and stops every other connector: names get their own.
-_RESOLVERS = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
+_LOOKUPS_AT_ONCE = 64
 _EYEBALLS_DELAY_SECONDS = 0.25  # RFC 8305 §5
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -46,13 +47,66 @@ async def resolve(host: str, port: int) -> list[AddressInfo]:
     """The addresses of `host` in the system's order; Unreachable when the name does not resolve."""
     if "\0" in host or not 0 < port < 65536:  # getaddrinfo would stop at the NUL, and take the port modulo 65536
         raise Unreachable("resolve", f"there is no host {host!r} with a port {port}")
-    find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, find)
+        return _addresses(host, port, socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        pass  # a name, then
+    try:
+        return await _look_up(host, port)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else "is not a host name"
         raise Unreachable("resolve", f"the host name {host!r} does not resolve ({reason})") from error
-    return cast("list[AddressInfo]", found)
+
+
+def _addresses(host: str, port: int, flags: int = 0) -> list[AddressInfo]:
+    return cast("list[AddressInfo]", socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+
+
+class _Resolver:
+    """Lookups of one event loop. A name server that hangs holds one thread for each name, whoever asks and however
+    often, and no thread holds up the program's end.
+    """
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
+        self.under_way: dict[tuple[str, int], asyncio.Future[list[AddressInfo]]] = {}
+
+
+_RESOLVERS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Resolver] = weakref.WeakKeyDictionary()
+
+
+async def _look_up(host: str, port: int) -> list[AddressInfo]:
+    loop = asyncio.get_running_loop()
+    resolver = _RESOLVERS.setdefault(loop, _Resolver())
+    asked = resolver.under_way.get((host, port))
+    if asked is None:
+        await resolver.turns.acquire()
+        asked = resolver.under_way.get((host, port))
+        if asked is not None:
+            resolver.turns.release()
+    if asked is None:
+        asked = resolver.under_way[host, port] = loop.create_future()
+        asked.add_done_callback(functools.partial(_answered, resolver, (host, port)))
+        work = functools.partial(_resolve_in_thread, loop, asked, host, port)
+        threading.Thread(target=work, name="resolve", daemon=True).start()
+    return await asyncio.shield(asked)
+
+
+def _answered(resolver: _Resolver, key: tuple[str, int], asked: asyncio.Future[list[AddressInfo]]) -> None:
+    del resolver.under_way[key]
+    resolver.turns.release()
+    asked.exception()  # retrieved, should nobody wait any more
+
+
+def _resolve_in_thread(
+    loop: asyncio.AbstractEventLoop, asked: asyncio.Future[list[AddressInfo]], host: str, port: int
+) -> None:
+    try:
+        tell = functools.partial(asked.set_result, _addresses(host, port))
+    except (OSError, UnicodeError) as error:
+        tell = functools.partial(asked.set_exception, error)
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(tell)
 
 
 async def connect(host: str, port: int, seconds: float) -> socket.socket:

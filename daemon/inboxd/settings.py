@@ -13,6 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -25,9 +26,41 @@ from inboxd.errors import SettingsError
 PREFIX = "INBOXD_"
 DEMO_VARIABLE = "INBOXD_DEMO_SECONDS"
 
+_CREDENTIAL = "inboxd."
+# How alike a name must be to what was written, of 1, to be suggested.
+_ALIKE = 0.85
+# How pydantic-settings names what it could not decode.
+_FIELD = re.compile(r'.*field "(\w+)".*')
+
+# What pydantic found wrong, by its error type, in words for whoever writes the configuration.
+_WORDS = {
+    "extra_forbidden": "no such setting",
+    "model_type": "is a section: write [{key}] with keys below it",
+    "path_type": "must be a path, in quotes",
+    "string_type": "must be text, in quotes",
+    "literal_error": "must be one of {expected}",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be more than {gt:.15g}",
+    "greater_than_equal": "must be at least {ge:.15g}",
+    "less_than_equal": "must be at most {le:.15g}",
+    "value_error": "{error}",
+}
 
 _LISTEN = re.compile(
     r"(?:\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})", re.ASCII
+)
+_STORE_URL = re.compile(
+    r"sqlite:///(?!:memory:)(?P<file>[^?]+)(?P<parameters>\?.*)?"
+    r"|postgres(?:ql)?://(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/?@\[\]]*)(?::(?P<port>[0-9]{1,5}))?(?:/[^?]*)?(?:\?.*)?",
+    re.ASCII,
 )
 
 
@@ -42,6 +75,16 @@ def _listen(value: str) -> str:
     if parts is None or int(parts["port"]) > 65535:
         raise ValueError("write it as HOST:PORT, for example 127.0.0.1:8025 or [::1]:8025")
     return value
+
+
+def _store_url(value: str) -> str:
+    """The URL, a SQLite file's relative path made absolute."""
+    parts = _STORE_URL.fullmatch(value)
+    if value and (parts is None or int(parts["port"] or 0) > 65535):
+        raise ValueError("write it as sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME")
+    if parts is None or parts["file"] is None:
+        return value
+    return f"sqlite:///{Path(parts['file']).absolute()}{parts['parameters'] or ''}"
 
 
 def _vault_key(value: SecretStr | None) -> SecretStr | None:
@@ -62,6 +105,7 @@ def _api_key(value: SecretStr | None) -> SecretStr | None:
 
 
 ListenAddress = Annotated[str, AfterValidator(_listen)]
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 class Section(BaseModel):
@@ -71,7 +115,9 @@ class Section(BaseModel):
 
 
 class StoreSettings(Section):
-    url: str = Field(default="", description="Database URL; empty: SQLite in the state folder.")
+    url: Annotated[str, AfterValidator(_store_url)] = Field(
+        default="", description="Database URL; empty: SQLite in the state folder."
+    )
 
 
 class VaultSettings(Section):
@@ -89,7 +135,7 @@ class ApiSettings(Section):
 
 
 class ControlSettings(Section):
-    socket: Path | None = Field(default=None, description="Unix socket of inboxctl.")
+    socket: AbsolutePath | None = Field(default=None, description="Unix socket of inboxctl.")
 
 
 class MetricsSettings(Section):
@@ -149,7 +195,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    state_dir: Path = Field(default_factory=_default_state_dir)
+    state_dir: AbsolutePath = Field(default_factory=_default_state_dir, validate_default=True)
     store: StoreSettings = StoreSettings()
     vault: VaultSettings = VaultSettings()
     api: ApiSettings = ApiSettings()
@@ -189,20 +235,18 @@ class Settings(BaseSettings):
 def load(config: Path | None = None) -> Settings:
     """The settings in force, or SettingsError with one line per mistake."""
     unknown = list(_unknown_variables(os.environ))
-    lines = [f"{name}: no such setting; `inboxd check-config` lists them all" for name in unknown]
+    lines = [f"{name}: no such setting; {_advice(name)}" for name in unknown]
     values: dict[str, Any] = {}
     try:
         values = _read_toml(config) if config is not None else {}
         lines += [f"{name}: no such setting" for name in values if name not in Settings.model_fields]
         values = {name: value for name, value in values.items() if name in Settings.model_fields}
-        for section, key, value in _credentials():
-            if isinstance(section_values := values.setdefault(section, {}), dict):
-                section_values[key] = value
+        lines += _add_credentials(values)
         settings = Settings(**values)
     except ValidationError as error:
         raise SettingsError([*lines, *_lines(error, {name.upper() for name in unknown})]) from None
     except UnusableSource as error:
-        raise SettingsError([*lines, str(error)]) from None
+        raise SettingsError([*lines, _FIELD.sub(_not_json, str(error))]) from None
     except SettingsError as error:
         raise SettingsError([*lines, *error.lines]) from error
     if lines:
@@ -255,20 +299,27 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError([f"{path}: is not TOML: {error}"]) from error
 
 
-def _credentials() -> Iterator[tuple[str, str, str]]:
+def _add_credentials(values: dict[str, Any]) -> Iterator[str]:
+    """Lay the credentials over `values`; one line for each that is no setting."""
+    for file in _credentials():
+        section, _, key = file.name.removeprefix(_CREDENTIAL).partition(".")
+        if f"{section}__{key}".upper() not in variable_names():
+            yield f"credential {file.name}: no such setting"
+        elif isinstance(section_values := values.setdefault(section, {}), dict):
+            section_values[key] = _read_credential(file)
+
+
+def _credentials() -> list[Path]:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if folder is None:
-        return
+        return []
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208 Path.glob would take a folder it may not read for an empty one
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
         raise SettingsError([f"credentials directory {folder}: cannot be read: {error.strerror}"]) from error
-    for name in names:
-        prefix, *place = name.split(".", 2)
-        if prefix == "inboxd" and len(place) == 2:
-            yield place[0], place[1], _read_credential(Path(folder, name))
+    return [Path(folder, name) for name in names if name.startswith(_CREDENTIAL)]
 
 
 def _read_credential(file: Path) -> str:
@@ -285,23 +336,39 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
             yield name
 
 
+def _advice(variable: str) -> str:
+    """The one setting that is spelt much like `variable`, or where all of them are."""
+    known = [PREFIX + name for name in variable_names() if name.lower() not in _sections()]
+    (best, nearest), (second, _) = sorted(
+        ((SequenceMatcher(None, variable.upper(), one).ratio(), one) for one in known), reverse=True
+    )[:2]
+    return f"did you mean {nearest}?" if best >= _ALIKE and best > second else "config/README.md lists them all"
+
+
 def variable_names() -> Iterator[str]:
     """Every setting as it is spelt in the environment, without the prefix: `STATE_DIR`, `API__LISTEN`, …"""
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            yield name.upper()
-            for key in section.model_fields:
-                yield f"{name}__{key}".upper()
-        else:
-            yield name.upper()
+    sections = _sections()
+    for name in Settings.model_fields:
+        yield name.upper()
+        for key in sections[name].model_fields if name in sections else ():
+            yield f"{name}__{key}".upper()
+
+
+def _sections() -> dict[str, type[Section]]:
+    kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
+
+
+def _not_json(found: re.Match[str]) -> str:
+    variable = f"{PREFIX}{found[1]}".upper()
+    return f"{found[1]}: {variable} is not JSON; set its keys one by one: {variable}__ and the key's name"
 
 
 def _lines(error: ValidationError, refused: set[str]) -> Iterator[str]:
     """One line a mistake, except for the variables refused already."""
     for mistake in error.errors(include_input=False, include_url=False):
-        if PREFIX + "__".join(str(part) for part in mistake["loc"]).upper() in refused:
+        place = [str(part) for part in mistake["loc"]] or ["settings"]
+        if PREFIX + "__".join(place).upper() in refused:
             continue
-        where = ".".join(str(part) for part in mistake["loc"]) or "settings"
-        what = "no such setting" if mistake["type"] == "extra_forbidden" else mistake["msg"]
-        yield f"{where}: {what.removeprefix('Value error, ')}"
+        words = _WORDS.get(mistake["type"], "cannot be used")
+        yield f"{'.'.join(place)}: {words.format(key=place[-1], **mistake.get('ctx', {}))}"

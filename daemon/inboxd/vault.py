@@ -64,27 +64,32 @@ class Vault:
 def open_vault(configured: str | None, state_dir: Path) -> Vault:
     """The vault under the configured key (base64 of 32 bytes) or the one in the state folder, made there once (0600).
 
-    SettingsError when the key is not one, or its file can be neither read nor made.
+    SettingsError when the configured key is not one; SecretUnreadable when the file holds none, or can be neither read
+    nor made.
     """
     if configured is not None:
-        return Vault(_decode(configured.encode(errors="replace"), "vault.key"))
+        key = _decode(configured.encode(errors="replace"))
+        if key is None:
+            raise SettingsError(["vault.key: is not base64 of 32 bytes; make one with: openssl rand -base64 32"])
+        return Vault(key)
     path = state_dir / KEY_FILE
     try:
         if not path.exists():
             _make_key(path)
-        return Vault(_decode(path.read_bytes(), str(path)))
+        key = _decode(path.read_bytes())
     except OSError as error:
-        raise SettingsError([f"{path}: the vault key can be neither read nor made: {error.strerror}"]) from error
+        raise SecretUnreadable(f"{path}: the vault key can be neither read nor made: {error.strerror}") from error
+    if key is None:
+        raise SecretUnreadable(f"{path}: is not base64 of 32 bytes; restore the key this store was written with")
+    return Vault(key)
 
 
-def _decode(text: bytes, source: str) -> bytes:
+def _decode(text: bytes) -> bytes | None:
     try:
         key = base64.b64decode(text.strip(), validate=True)
     except binascii.Error:
-        key = b""
-    if len(key) != 32:
-        raise SettingsError([f"{source}: is not base64 of 32 bytes; restore the key this store was written with"])
-    return key
+        return None
+    return key if len(key) == 32 else None
 
 
 def _make_key(path: Path) -> None:

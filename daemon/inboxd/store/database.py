@@ -110,10 +110,15 @@ def _sqlite_engine(url: URL, connections: int, pragmas: tuple[str, ...], begin: 
 
 
 def _set_pragmas(pragmas: tuple[str, ...], connection: DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in pragmas:
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    try:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+    except BaseException:
+        # SQLAlchemy 2.0 forgets a connection that fails here, and its thread would keep the program from ending.
+        connection.close()
+        raise
 
 
 def _begin(statement: str, connection: Connection) -> None:

@@ -99,12 +99,12 @@ class Store:
         turns.release()
 
     async def _look(self, fn: Work[T]) -> T:
-        with translated():
+        with translated(self._database.reader.url):
             async with self._database.reader.connect() as connection:
                 return await fn(connection)
 
     async def _transact(self, fn: Work[T]) -> T:
-        with translated():
+        with translated(self._database.writer.url):
             async with self._database.writer.connect() as connection:
                 begun = time.perf_counter()
                 async with connection.begin():
@@ -123,7 +123,8 @@ async def open_store(url: str, *, observe: Callable[[float], None] = ignore) -> 
     """The store at `url` (`sqlite:///path` or `postgresql://…`), its schema brought up to date.
 
     `observe` gets the seconds from begin to commit of each committed write. StoreError says in one line why the
-    database cannot be used; StoreNewer that a newer inboxd wrote it. Closing waits for what is still running.
+    database cannot be used; StoreNewer that a newer inboxd wrote it, StoreCorrupt that it is damaged. Closing waits for
+    what is still running.
     """
     # A task group would wrap whatever the caller's block raises into a group of its own.
     block = _Outcome[None]()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from inboxd.model import utc_now
 from inboxd.store.engine import Store
 from inboxd.store.schema import INSTALLATION
 
@@ -18,3 +19,12 @@ async def user_id(store: Store) -> UUID:
         return (await connection.execute(select(INSTALLATION.c.user_id))).scalar_one()
 
     return await store.read(look)
+
+
+async def touch(store: Store) -> None:
+    """Write the present moment: StoreError when the database takes no writes."""
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(update(INSTALLATION).values(touched_at=utc_now()))
+
+    await store.write(work)

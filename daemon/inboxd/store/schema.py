@@ -39,6 +39,7 @@ INSTALLATION = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("user_id", Uuid, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("touched_at", Moment),
 )
 
 INBOXES = Table(

@@ -34,6 +34,7 @@ def _keep_installation() -> None:
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("touched_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("number", name="pk_installation"),
     )
     op.create_table(
