@@ -166,6 +166,40 @@ async def test_push_that_never_came_is_made_good_and_counted(daemon: Daemon) -> 
         )
 
 
+async def test_search_terms_the_server_does_not_know_park_the_connector(daemon: Daemon) -> None:
+    async def searched(talk: Conversation, tag: str) -> None:
+        await talk.send(f"{tag} BAD Unknown argument KEYWORD\r\n".encode())
+
+    script = imap(
+        {
+            "CAPABILITY": b"* CAPABILITY IMAP4rev1 IDLE AUTH=PLAIN SASL-IR\r\n",
+            "EXAMINE": b"* 0 EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT 1] ok\r\n",
+            "UID SEARCH": searched,
+        }
+    )
+    async with scripted(script) as port:
+        await asyncio.to_thread(daemon.start)
+        user = User("terms@example.test", "x", daemon.folder)
+        server = Listener(LOOPBACK, port)
+        connector = await asyncio.to_thread(lambda: daemon.connect(user, server, searchTerms="KEYWORD $Old"))
+        parked = await asyncio.to_thread(daemon.await_state, connector, "parked")
+        assert "search terms" in parked["reason"]
+        assert "Unknown argument KEYWORD" in parked["reason"]
+
+
+def test_what_was_known_of_a_connector_outlives_its_switching_off(daemon: Daemon, dovecot: Dovecot) -> None:
+    daemon.start()
+    connector = daemon.connect(dovecot.user(), dovecot.starttls)
+    synced = daemon.await_state(connector, "idle")["lastSyncAt"]
+    options = {"name": "off", "enabled": False}
+    assert daemon.http("PUT", f"/connectors/{connector['id']}", options)[0] == 200
+    off = daemon.await_state(connector, "off")
+    assert off["lastSyncAt"] == synced
+    assert off["lastServerActivityAt"]
+    assert daemon.metric("inboxd_connector_up") == 0
+    assert connector["id"] not in daemon.scrape()
+
+
 def test_password_shows_nowhere_in_logs_events_answers_or_metrics(
     daemon: Daemon, dovecot: Dovecot, smtp: SmtpServer
 ) -> None:

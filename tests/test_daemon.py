@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import sqlite3
 import stat
 import subprocess
 import sys
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -116,10 +118,24 @@ def test_hangup_changes_the_log_level_and_a_bad_file_changes_nothing(daemon: Dae
     daemon.process.send_signal(signal.SIGHUP)
     daemon.until(lambda: "reload_refused" in daemon.log, "the refusal")
     assert "log.shape: no such setting" in daemon.log
-    config.write_text('[log]\nlevel = "debug"\n')
+    config.write_text('[log]\nlevel = "debug"\n[imap]\npoll_seconds = 5\n')
     daemon.process.send_signal(signal.SIGHUP)
     daemon.until(lambda: '"reloaded"' in daemon.log, "the reload")
+    assert '"log_level": "debug"' in daemon.log
+    assert '"restart_needed_for": ["imap.poll_seconds"]' in daemon.log
     assert daemon.stop() == 0
+
+
+def test_daemon_whose_store_takes_no_writes_is_alive_but_not_ready(daemon: Daemon) -> None:
+    daemon.start()
+    assert daemon.process is not None
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+    daemon.until(lambda: "store_unwritable" in daemon.log, "the failing write")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        daemon.scrape("/readyz")
+    with refused.value as answer:
+        assert (answer.code, b"takes no writes" in answer.read()) == (503, True)
+    assert daemon.scrape("/livez").strip() == "ok"
 
 
 def test_systemd_hears_ready_watchdog_and_stopping(daemon: Daemon, tmp_path: Path) -> None:

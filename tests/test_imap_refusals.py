@@ -9,7 +9,7 @@ import pytest
 
 from inboxd.errors import (
     AuthRefused,
-    CommandRefused,
+    CommandMalformed,
     ConnectionLost,
     Insecure,
     MailServerError,
@@ -197,7 +197,7 @@ async def test_no_mechanism_in_common_is_refused_with_those_offered() -> None:
 
 async def test_capabilities_refused_are_told() -> None:
     error = await failure_of(imap({"CAPABILITY": says(b"TAG BAD what\r\n")}))
-    assert type(error) is CommandRefused
+    assert type(error) is CommandMalformed
 
 
 # --- the login -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ The watchdog is fed by that progress alone: a loop that is stuck, or a store tha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from inboxd import logs, metrics
@@ -16,6 +17,8 @@ from inboxd.store.engine import Store
 
 _LAG_SECONDS: Final = 0.5
 _SICK_LAG_SECONDS: Final = 5.0
+_WRITE_EVERY_SECONDS: Final = 10.0
+_WRITE_SECONDS: Final = 15.0
 _log = logs.logger("beat")
 
 
@@ -29,6 +32,20 @@ async def measure_lag() -> None:
         metrics.LOOP_LAG.observe(lag)
         if lag > _SICK_LAG_SECONDS:
             _log.error("event_loop_late", seconds=round(lag, 2))
+
+
+async def try_writing(store: Store, tell: Callable[[str | None], None]) -> None:
+    """Write to the store every ten seconds, for ever; tell what keeps it from taking writes, None when nothing does."""
+    while True:
+        try:
+            async with asyncio.timeout(_WRITE_SECONDS):
+                await installation.touch(store)
+            tell(None)
+        except (TimeoutError, StoreError) as error:
+            trouble = f"the store takes no writes: {error}" if str(error) else "the store takes no writes in time"
+            _log.error("store_unwritable", reason=trouble)
+            tell(trouble)
+        await asyncio.sleep(_WRITE_EVERY_SECONDS)
 
 
 async def feed_watchdog(notifier: Notifier, store: Store, period_seconds: float) -> None:

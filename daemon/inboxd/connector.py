@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, final
@@ -19,7 +18,7 @@ from inboxd import logs, metrics, sync
 from inboxd.accounts import open_account
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
-from inboxd.errors import CommandRefused, InboxdError, MailServerError, StoreError
+from inboxd.errors import CommandRefused, InboxdError, MailServerError, NotFound, StoreError
 from inboxd.imap.session import Session
 from inboxd.model import (
     Account,
@@ -41,6 +40,8 @@ from inboxd.store import events
 from inboxd.vault import Vault
 
 LOG_LINES: Final = 60
+_BRIEF_IDLE_SECONDS: Final = 1.0
+_VAIN_LOOKS: Final = 3  # in a row, each for a push that brought nothing, before a pause
 _LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
 _ENDED_BY_US = "stopped"
 
@@ -72,7 +73,8 @@ class Supervisor:
         self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
         self._transcript: deque[str] = deque(maxlen=LOG_LINES)
         self._session: Session | None = None
-        self._log = logs.logger("connector").bind(connector=self._label)
+        self._opened_at: float | None = None
+        self._log = logs.logger("connector").bind(connector=self._label, name=connector.name)
         metrics.CONNECTORS.labels(State.OFF.value).inc()
         metrics.CONNECTOR_UP.labels(self._label).set(0)
         metrics.LAST_ACTIVITY.labels(self._label).set_function(self._last_activity)
@@ -91,8 +93,7 @@ class Supervisor:
             metrics.CONNECTOR_UP.labels(self._label).set(0)
 
     async def _live_once(self, backoff: Backoff) -> bool:
-        clock = asyncio.get_running_loop()
-        opened_at = clock.time()
+        self._opened_at = None
         try:
             await self._hold_session()
         except InboxdError as error:
@@ -106,7 +107,8 @@ class Supervisor:
             failure = MailServerError("internal", f"internal error ({type(error).__name__})")
         else:
             return True
-        if clock.time() - opened_at >= self._limits.stable_seconds:
+        now = asyncio.get_running_loop().time()
+        if self._opened_at is not None and now - self._opened_at >= self._limits.stable_seconds:
             backoff.reset()
         return await self._decide(failure, backoff)
 
@@ -115,6 +117,8 @@ class Supervisor:
         reason = failure.reason if isinstance(failure, MailServerError) else "error"
         metrics.DISCONNECTS.labels(reason).inc()
         metrics.CONNECTOR_UP.labels(self._label).set(0)
+        if isinstance(failure, MailServerError) and failure.reply:
+            self.status = replace(self.status, last_activity_at=utc_now())
         metrics.FAILURES.labels(self._label).set(backoff.failures + 1)
         if backoff.failures == 0:
             await self._write_failure(failure)
@@ -143,7 +147,7 @@ class Supervisor:
         )
         try:
             await events.add(self._target.store, event)
-        except StoreError as error:
+        except (StoreError, NotFound) as error:
             self._log.error("event_lost", reason=str(error))
 
     # --- one session --------------------------------------------------------------------------------------------------
@@ -152,13 +156,12 @@ class Supervisor:
         account = open_account(self._vault, self._connection)
         self._transcript.clear()
         self._enter(State.CONNECTING)
-        async with AsyncExitStack() as stack:
-            async with self._logins:
-                session = await stack.enter_async_context(dial(account, self._settings, self._note))
-            self._session = session
+        async with dial(account, self._settings, self._note, self._logins) as session:
+            self._session, self._opened_at = session, asyncio.get_running_loop().time()
             try:
                 await self._read(session, account)
             finally:
+                self._last_activity()
                 self._session = None
 
     async def _read(self, session: Session, account: Account) -> None:
@@ -171,6 +174,7 @@ class Supervisor:
         await self._look(run, account)
         metrics.FAILURES.labels(self._label).set(0)
         idles = "IDLE" in session.capabilities
+        vain_looks = 0
         while True:
             pushed_at: float | None = session.pushed_at
             if session.pushes == seen:
@@ -179,9 +183,11 @@ class Supervisor:
             seen, arrivals = session.pushes, session.arrivals
             run = run.again(Trigger.PUSH if grew else Trigger.POLL, pushed_at)
             await self._look(run, account)
-            if run.stored and idles and not grew and session.pushes == seen:
+            if run.stored and idles and pushed_at is None and session.pushes == seen:
                 metrics.MISSED_PUSHES.inc()
                 self._log.warning("push_missed", messages=len(run.stored))
+            vain_looks = 0 if run.stored or pushed_at is None else vain_looks + 1
+            await self._pause(vain_looks)
 
     async def _listen(self, session: Session, seen: int, *, idles: bool) -> tuple[float | None, bool]:
         """Wait for a push or the deadline; also whether the server still lets us IDLE."""
@@ -189,12 +195,24 @@ class Supervisor:
             self._enter(State.IDLE)
             jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
             longest = min(self._limits.idle_seconds + jitter, self._interval_seconds, _LONGEST_IDLE_SECONDS)
+            clock = asyncio.get_running_loop()
+            brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)
             try:
-                return await session.idle(max(longest, 0.05), seen), True
+                pushed_at = await session.idle(max(longest, 0.05), seen)
             except CommandRefused as error:
                 self._log.warning("idle_refused", reason=error.reply)
+            else:
+                if pushed_at is not None or clock.time() >= brief:
+                    return pushed_at, True
+                self._log.warning("idle_ended_at_once")
         self._enter(State.POLLING)
         return await session.rest(min(self._limits.poll_seconds, self._interval_seconds), seen), False
+
+    async def _pause(self, vain_looks: int) -> None:
+        """Some servers say EXISTS with every answer: where that never brings anything, they are polled, ever slower."""
+        if vain_looks > _VAIN_LOOKS:
+            self._enter(State.POLLING)
+            await asyncio.sleep(min(0.1 * 2.0 ** min(vain_looks - _VAIN_LOOKS, 16), self._limits.poll_seconds))
 
     async def _look(self, run: sync.Pass, account: Account) -> None:
         """One pass; the messages it stored are committed and announced when this returns."""
@@ -243,10 +261,12 @@ class Supervisor:
         self._last_activity()
         return self.status
 
-    def leave(self) -> None:
-        """Take this supervisor out of the count of states; it will not run again."""
+    def leave(self) -> Status:
+        """Take this supervisor out of the metrics; it will not run again. What remains known of its connector."""
         metrics.CONNECTORS.labels(self.status.state.value).dec()
         metrics.forget(self._label)
+        last = self.current()
+        return Status(State.OFF, utc_now(), last_sync_at=last.last_sync_at, last_activity_at=last.last_activity_at)
 
     def _note(self, line: str) -> None:
         self._transcript.append(line)

@@ -46,17 +46,19 @@ async def sync_now(
     connector = await connectors.get(services.store, connector_id)
     transcript: deque[str] = deque(maxlen=LOG_LINES)
     target = Target(services.store, services.bus, connector_id, connector.inbox_id)
+    begun: list[Pass] = []
     try:
         account = await account_of(services.store, services.vault, connector_id, Kind.IMAP)
+        name = mailbox or account.select_folder
         async with services.roster.lock(connector_id):
-            run = await _read(services, target, account, transcript, since, mailbox or account.select_folder, report)
+            run = await _read(services, target, account, transcript, since, name, report, begun.append)
     except InboxdError as error:
         SYNCS.labels(Trigger.DIRECT.value, "failed").inc()
-        event_id = EventId(uuid4())
+        event_id, ids = (begun[0].event_id, begun[0].ids) if begun else (EventId(uuid4()), ())
         ours = not isinstance(error, MailServerError)
         status = EventStatus.INTERNAL_ERROR if ours else EventStatus.CONNECTION_ERROR
-        await _close_event(services, event_id, connector_id, status, 0, str(error), transcript)
-        return SyncReport(event_id, (), tuple(transcript), error=str(error))
+        await _close_event(services, event_id, connector_id, status, len(ids), str(error), transcript)
+        return SyncReport(event_id, ids, tuple(transcript), error=str(error))
     SYNCS.labels(Trigger.DIRECT.value, "ok").inc()
     await sync.write_event(run, list(transcript))
     return SyncReport(run.event_id, run.ids, tuple(transcript))
@@ -70,10 +72,12 @@ async def _read(
     since: datetime | None,
     name: str,
     report: Callable[[Progress], None] | None,
+    began: Callable[[Pass], None],
 ) -> Pass:
     async with dial(account, services.settings, transcript.append) as session:
         mailbox = await session.examine(name)
         run = await sync.begin(target, session, mailbox, Trigger.DIRECT, report=report)
+        began(run)
         await sync.catch_up(run, terms=account.search_terms, since=since)
         await session.log_out()
     return run

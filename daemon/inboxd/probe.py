@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from inboxd import net
-from inboxd.errors import InboxdError, MailServerError
+from inboxd.errors import AuthRefused, InboxdError, Insecure, Invalid, MailServerError, Throttled, TlsFailed
 from inboxd.imap.opening import open_session as open_imap
-from inboxd.model import Account, Kind, Step
+from inboxd.model import Account, Kind, Step, Tls
 from inboxd.settings import Settings
 from inboxd.smtp import open_session as open_smtp
+from inboxd.sync import search
 
 Trace = Callable[[str], None]
 
@@ -27,7 +28,7 @@ _CAUSES: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "starttls": ("tls", "the server offers no STARTTLS on this port", "use implicit TLS (993, 465) or another server"),
     "greeting": ("greeting", "the port speaks another protocol or TLS, or the server is overloaded", "check the port"),
-    "ehlo": ("greeting", "the server refuses this client's name or address", "set localHostName to a name it accepts"),
+    "ehlo": ("ehlo", "the server refuses this client's name or address", "set localHostName to a name it accepts"),
     "login": (
         "login",
         "wrong user name or password; many providers want an app password, or IMAP switched on",
@@ -38,14 +39,54 @@ _CAUSES: Final[dict[str, tuple[str, str, str]]] = {
         "wrong user name or password, or the provider forbids password login over SMTP",
         "make an app password at the provider, or correct the user name and password",
     ),
+    "search": (
+        "search",
+        "the server does not understand the search terms",
+        "correct the search terms, or remove them",
+    ),
     "select": ("select", "the mailbox does not exist under that name", "correct the folder's name"),
+    "examine": ("select", "the server does not open the mailbox now", "try again later, or choose another folder"),
 }
+_FIELDS: Final = {"folder": "select", "username": "login", "mechanisms": "login", "local_host_name": "ehlo"}
+_BROKEN_OFF: Final = (
+    "the server broke off, was silent for too long, or did not follow the protocol",
+    "try again later; if it stays so, read the log and ask whoever runs the server",
+)
+_CERTIFICATE: Final = (
+    "the certificate cannot be verified: expired, made for another name, or from an unknown authority",
+    "mend the certificate, or use the host name it was made for; sslTrust is for servers you know",
+)
+_MECHANISM: Final = (
+    "the server offers none of the ways to log in that are allowed here",
+    "allow another mechanism, or use TLS if the server wants it first; some providers take OAuth2 alone",
+)
+# What the kind of failure says, where it says more than its stage.
+_KINDS: Final[dict[type[InboxdError], tuple[str, str]]] = {
+    Insecure: ("the password would cross the network in clear", "use implicit TLS or STARTTLS"),
+    Throttled: (
+        "the server is busy, or allows no more connections for this account or address",
+        "wait a while and try again; close other mail programs on this account",
+    ),
+}
+_IMAP_ORDER: Final = {
+    Tls.IMPLICIT: ("connect", "tls", "greeting", "login", "select", "search", "idle"),
+    Tls.STARTTLS: ("connect", "greeting", "tls", "login", "select", "search", "idle"),
+    Tls.NONE: ("connect", "greeting", "login", "select", "search", "idle"),
+}
+_SMTP_ORDER: Final = {
+    Tls.IMPLICIT: ("connect", "tls", "greeting", "ehlo", "login"),
+    Tls.STARTTLS: ("connect", "greeting", "ehlo", "tls", "login"),
+    Tls.NONE: ("connect", "greeting", "ehlo", "login"),
+}
+_ORDERS: Final = {Kind.IMAP: _IMAP_ORDER, Kind.SMTP: _SMTP_ORDER}
+# How the trace of an SMTP session shows that a step is done; each counts the first time.
+_SMTP_MARKS: Final = {"TLS: ": "tls", "S: 220": "greeting", "S: 250": "ehlo", "S: 235": "login"}
 
 
 async def probe(account: Account, settings: Settings, trace: Trace) -> AsyncIterator[Step]:
     """Test an account step by step; stops after the first step that fails. Never raises for what a server does."""
     walk = _probe_imap if account.kind is Kind.IMAP else _probe_smtp
-    clock = _Clock()
+    clock = _Clock(_ORDERS[account.kind][account.tls])
     try:
         async with _closing(walk(account, settings, trace, clock)) as steps:
             async for step in steps:
@@ -57,10 +98,11 @@ async def probe(account: Account, settings: Settings, trace: Trace) -> AsyncIter
 
 
 class _Clock:
-    def __init__(self) -> None:
+    def __init__(self, order: tuple[str, ...]) -> None:
         self._began = time.monotonic()
-
+        self._order = order
         self._noted: list[Step] = []
+        self.under_way = order[0]
 
     def lap(self) -> float:
         """Seconds since the last lap."""
@@ -70,6 +112,7 @@ class _Clock:
 
     def done(self, name: str, detail: str) -> Step:
         """A step that went well, now."""
+        self.under_way = self._order[min(self._order.index(name) + 1, len(self._order) - 1)]
         return Step(name, ok=True, seconds=self.lap(), detail=detail)
 
     def note(self, name: str, detail: str) -> None:
@@ -91,9 +134,24 @@ async def _closing(steps: AsyncGenerator[Step]) -> AsyncGenerator[AsyncGenerator
 
 
 def _failed(error: InboxdError, clock: _Clock) -> Step:
-    stage = error.stage if isinstance(error, MailServerError) else "connect"
-    name, cause, fix = _CAUSES.get(stage, (stage, "the server did not do what the protocol asks", "see the log"))
+    stage = clock.under_way
+    if isinstance(error, MailServerError):
+        stage = error.stage
+    elif isinstance(error, Invalid):
+        stage = _FIELDS.get(error.field, stage)
+    if stage not in _CAUSES and clock.under_way in ("tls", "greeting"):
+        stage = clock.under_way
+    name, cause, fix = _CAUSES.get(stage, (clock.under_way, *_BROKEN_OFF))
+    cause, fix = _of_kind(error) or (cause, fix)
     return Step(name, ok=False, seconds=clock.lap(), detail=str(error), cause=cause, fix=fix)
+
+
+def _of_kind(error: InboxdError) -> tuple[str, str] | None:
+    if isinstance(error, TlsFailed) and "certificate" in str(error):
+        return _CERTIFICATE
+    if isinstance(error, AuthRefused) and not error.reply:
+        return _MECHANISM
+    return next((words for kind, words in _KINDS.items() if isinstance(error, kind)), None)
 
 
 async def _probe_imap(account: Account, settings: Settings, trace: Trace, clock: _Clock) -> AsyncGenerator[Step]:
@@ -105,6 +163,9 @@ async def _probe_imap(account: Account, settings: Settings, trace: Trace, clock:
             yield step
         mailbox = await session.examine(account.select_folder)
         yield clock.done("select", f"{mailbox.name}: {mailbox.exists} messages")
+        if account.search_terms:
+            found = await search(session, account.search_terms)
+            yield clock.done("search", f"{len(found)} of them match {account.search_terms}")
         offered = "IDLE" in session.capabilities
         yield clock.done("idle", "offered" if offered else "not offered: mail is polled for")
         await session.log_out()
@@ -114,6 +175,19 @@ async def _probe_smtp(account: Account, settings: Settings, trace: Trace, clock:
     limits = settings.smtp
     sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=settings.network.allow_plaintext)
     yield clock.done("connect", f"{account.host} port {account.port}")
-    async with open_smtp(sock, account, limits, net.tls_context(account), trace) as session:
-        size = f"; up to {session.size_limit} bytes" if session.size_limit else ""
-        yield clock.done("login", f"{session.tls or 'not encrypted'}{size}")
+    heard: set[str] = set()
+
+    def listen(line: str) -> None:
+        trace(line)
+        name = next((name for mark, name in _SMTP_MARKS.items() if line.startswith(mark)), None)
+        if name is not None and name not in heard:
+            heard.add(name)
+            clock.note(name, line.partition(": ")[2])
+
+    async with open_smtp(sock, account, limits, net.tls_context(account), listen) as session:
+        for step in clock.noted():
+            yield step
+        if "login" not in heard:
+            yield clock.done("login", "no user name is set: mail is handed over without a login")
+        if session.size_limit:
+            trace(f"the server takes mails of up to {session.size_limit} bytes")

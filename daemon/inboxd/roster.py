@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from functools import partial
 from typing import final
 
 from inboxd import logs
@@ -33,7 +34,8 @@ class Roster:
         self._logins = asyncio.Semaphore(settings.imap.logins_at_once)
         self._locks: defaultdict[ConnectorId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._supervisors: dict[ConnectorId, Supervisor] = {}
-        self._tasks: dict[ConnectorId, asyncio.Task[None]] = {}
+        self._left: dict[ConnectorId, Status] = {}
+        self._tasks: defaultdict[ConnectorId, set[asyncio.Task[None]]] = defaultdict(set)
         self._changed: asyncio.Queue[ConnectorId] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -42,9 +44,7 @@ class Roster:
             for connector_id in await connectors.runnable(self._store):
                 self.refresh(connector_id)
             while True:
-                connector_id = await self._changed.get()
-                before = self._tasks.pop(connector_id, None)
-                self._tasks[connector_id] = group.create_task(self._replace(connector_id, before))
+                self._begin_anew(await self._changed.get(), group)
 
     def refresh(self, connector_id: ConnectorId) -> None:
         """Something about the connector changed: what runs for it is stopped, and begun anew if it still should."""
@@ -57,27 +57,46 @@ class Roster:
     def status(self, connector_id: ConnectorId) -> Status:
         """What the connector's supervisor is doing; OFF when there is none."""
         supervisor = self._supervisors.get(connector_id)
-        return supervisor.current() if supervisor is not None else Status(State.OFF, utc_now())
+        if supervisor is not None:
+            return supervisor.current()
+        return self._left.get(connector_id) or Status(State.OFF, utc_now())
 
     def lock(self, connector_id: ConnectorId) -> asyncio.Lock:
         """Held by whoever reads the connector's mailbox into the store, so that two never do the same work."""
         return self._locks[connector_id]
 
-    async def _replace(self, connector_id: ConnectorId, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            before.cancel()
-            await asyncio.wait([before])
+    def _begin_anew(self, connector_id: ConnectorId, group: asyncio.TaskGroup) -> None:
+        tasks = self._tasks[connector_id]
+        before = tuple(tasks)
+        for task in before:
+            if not task.cancelling():  # a second time would cut its ending short
+                task.cancel()
+        task = group.create_task(self._replace(connector_id, before))
+        tasks.add(task)
+        task.add_done_callback(partial(self._drop, connector_id))
+
+    def _drop(self, connector_id: ConnectorId, task: asyncio.Task[None]) -> None:
+        self._tasks[connector_id].discard(task)
+        if not self._tasks[connector_id]:
+            del self._tasks[connector_id]
+
+    async def _replace(self, connector_id: ConnectorId, before: tuple[asyncio.Task[None], ...]) -> None:
+        """`before` are all that have not ended yet: one of them may be cancelled while it waits for another."""
+        if before:
+            await asyncio.wait(before)
         supervisor: Supervisor | None = None
         try:
             supervisor = await self._make(connector_id)
             if supervisor is not None:
                 self._supervisors[connector_id] = supervisor
+                _log.info("supervision_began", connector=str(connector_id))
                 await supervisor.run()
                 await asyncio.Event().wait()  # parked: the status stays until the connector changes
         finally:
             if supervisor is not None:
                 self._supervisors.pop(connector_id, None)
-                supervisor.leave()
+                self._left[connector_id] = supervisor.leave()
+                _log.info("supervision_ended", connector=str(connector_id))
 
     async def _make(self, connector_id: ConnectorId) -> Supervisor | None:
         while True:
@@ -85,6 +104,7 @@ class Roster:
                 return await self._read(connector_id)
             except NotFound:
                 self._locks.pop(connector_id, None)
+                self._left.pop(connector_id, None)
                 return None
             except StoreError as error:
                 _log.error("connector_unreadable", connector=str(connector_id), reason=str(error))

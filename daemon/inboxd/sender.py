@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 from uuid import uuid4
 
 from inboxd import logs, metrics, net
 from inboxd.accounts import account_of
-from inboxd.errors import Invalid, MailServerError, SendUnknown
+from inboxd.errors import Invalid, MailServerError, NotFound, SendUnknown
 from inboxd.mail.build import Built, build
 from inboxd.mails import Address, Draft, Sent
 from inboxd.model import (
@@ -30,13 +32,15 @@ from inboxd.services import Services
 from inboxd.smtp import Receipt, open_session
 from inboxd.store import connectors, events, sent
 
+_CUT_SHORT: Final = "the sending was cut short; the server may have taken the mail"
 _log = logs.logger("sender")
 
 
 async def send(services: Services, connector_id: ConnectorId, draft: Draft) -> Sent:
     """Send a mail and answer after the server did. An empty `draft.sender` means the connector's address.
 
-    The result is recorded whatever it is; Invalid, Conflict (no SMTP connection) and MailServerError are raised.
+    The result is recorded whatever it is, UNKNOWN when cancelled; Invalid, Conflict (no SMTP connection) and
+    MailServerError are raised.
     """
     connector = await connectors.get(services.store, connector_id)
     account = await account_of(services.store, services.vault, connector_id, Kind.SMTP)
@@ -52,6 +56,9 @@ async def send(services: Services, connector_id: ConnectorId, draft: Draft) -> S
         _log.warning(
             "send_failed", connector=str(connector_id), stage=error.stage, state=state.value, reason=str(error)
         )
+        raise
+    except asyncio.CancelledError:
+        await _record(services, connector, draft, built, SentState.UNKNOWN, _CUT_SHORT, transcript)
         raise
     metrics.SEND_SECONDS.observe(time.monotonic() - began)
     row = await _record(services, connector, draft, built, SentState.SENT, _words(receipt), transcript)
@@ -113,17 +120,16 @@ async def _record(
     )
     metrics.SENDS.labels(state.value).inc()
     await sent.add(services.store, row, built.raw)
-    await events.add(
-        services.store,
-        Event(
-            EventId(uuid4()),
-            connector.id,
-            EventType.SEND,
-            EventStatus.SUCCESS if state is SentState.SENT else EventStatus.CONNECTION_ERROR,
-            1 if state is SentState.SENT else 0,
-            now,
-            message=f"{state.value}: {reply}",
-            logs="\n".join(transcript),
-        ),
+    event = Event(
+        EventId(uuid4()),
+        connector.id,
+        EventType.SEND,
+        EventStatus.SUCCESS if state is SentState.SENT else EventStatus.CONNECTION_ERROR,
+        1 if state is SentState.SENT else 0,
+        now,
+        message=f"{state.value}: {reply}",
+        logs="\n".join(transcript),
     )
+    with suppress(NotFound):  # the connector was deleted meanwhile, its events with it
+        await events.add(services.store, event)
     return row

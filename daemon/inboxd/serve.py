@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, cast, final
 
 from aiohttp import web
 
@@ -34,7 +34,7 @@ _log = logs.logger("serve")
 async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
     """Run the daemon until SIGTERM or SIGINT. `reload` reads the settings again, for SIGHUP.
 
-    Raises SettingsError, InUse (StoreBusy), StoreError (StoreNewer) when it cannot start, before anything is served.
+    Raises SettingsError, InUse, StoreError or SecretUnreadable when it cannot start, before anything is served.
     """
     notifier = Notifier()
     metrics.set_up()
@@ -44,17 +44,21 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
         services = await stack.enter_async_context(open_services(settings))
         await stack.enter_async_context(open_sites(services, state))
         async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(services.roster.run()), group.create_task(beat.measure_lag())]
+            workers = [
+                group.create_task(services.roster.run()),
+                group.create_task(beat.measure_lag()),
+                group.create_task(beat.try_writing(services.store, state.note_store)),
+            ]
             period = watchdog_seconds()
             if period is not None:
                 workers.append(group.create_task(beat.feed_watchdog(notifier, services.store, period)))
-            with _signals(stop, lambda: _reload(notifier, reload)):
+            with _signals(stop, lambda: _reload(notifier, settings, reload)):
                 notifier.status(f"serving on {settings.api.listen}")
-                state.reason = None
+                state.phase = None
                 notifier.ready()
                 _log.info("started", version=__version__, api=settings.api.listen, metrics=settings.metrics.listen)
                 await stop.wait()
-            state.reason = "stopping"
+            state.phase = "stopping"
             notifier.stopping()
             _log.info("stopping")
             for worker in workers:
@@ -64,9 +68,19 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
 
 @final
 class _Readiness:
-    """Why the daemon is not ready, for /readyz; None when it is."""
+    """Why the daemon is not ready, for /readyz: the phase it is in, else what its store lacks."""
 
-    reason: str | None = "starting"
+    def __init__(self) -> None:
+        self.phase: str | None = "starting"
+        self._store: str | None = None
+
+    def note_store(self, trouble: str | None) -> None:
+        """What keeps the store from taking writes; None when nothing does."""
+        self._store = trouble
+
+    def reason(self) -> str | None:
+        """The reason, None when it is ready."""
+        return self.phase or self._store
 
 
 @asynccontextmanager
@@ -91,7 +105,7 @@ async def open_sites(services: Services, state: _Readiness) -> AsyncGenerator[No
         control = stack.enter_context(_control_socket(settings.control_socket))
         await web.SockSite(application, control).start()
         await _listen(application, "api.listen", settings.api.listen)
-        scraped = web.AppRunner(scrape.build(lambda: state.reason), access_log=None, shutdown_timeout=1.0)
+        scraped = web.AppRunner(scrape.build(state.reason), access_log=None, shutdown_timeout=1.0)
         await scraped.setup()
         stack.push_async_callback(scraped.cleanup)
         await _listen(scraped, "metrics.listen", settings.metrics.listen)
@@ -103,7 +117,7 @@ async def _listen(runner: web.AppRunner, setting: str, address: str) -> None:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise InUse(f"{setting}: cannot listen on {address}: {reason}") from error
 
 
@@ -147,7 +161,7 @@ def _control_socket(path: Path) -> Generator[socket.socket]:
 
 
 def _remove_stale(path: Path) -> None:
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return
     if not path.is_socket():
         raise SettingsError([f"control.socket: {path} exists and is not a socket; move it away or choose another path"])
@@ -179,7 +193,7 @@ def _signals(stop: asyncio.Event, on_hangup: Callable[[], None]) -> Generator[No
             loop.remove_signal_handler(name)
 
 
-def _reload(notifier: Notifier, read: Callable[[], Settings]) -> None:
+def _reload(notifier: Notifier, running: Settings, read: Callable[[], Settings]) -> None:
     """The log level changes at once; whatever else changed needs a restart, and is said to. Mistakes change nothing."""
     notifier.reloading()
     try:
@@ -188,5 +202,17 @@ def _reload(notifier: Notifier, read: Callable[[], Settings]) -> None:
         _log.error("reload_refused", mistakes=error.lines)
     else:
         logs.set_level(fresh.log.level)
-        _log.info("reloaded", level=fresh.log.level)
+        _log.info("reloaded", log_level=fresh.log.level, restart_needed_for=sorted(_changed(running, fresh)))
     notifier.ready()
+
+
+def _changed(running: Settings, fresh: Settings) -> set[str]:
+    before, after = _flat(running.model_dump()), _flat(fresh.model_dump())
+    return {name for name, value in after.items() if before.get(name) != value} - {"log.level"}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        flat |= _flat(cast("dict[str, Any]", value), f"{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, final
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 from inboxd import logs, metrics
 from inboxd.bus import Bus
+from inboxd.errors import CommandMalformed, CommandRefused, MailboxRefused
 from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Mailbox, Session
 from inboxd.imap.stream import Stream
@@ -46,7 +48,10 @@ class Target:
 @final
 @dataclass(slots=True)
 class Pass:
-    """One look at a mailbox, and what came of it so far. `holes` are UIDs the server lists but did not hand over."""
+    """One look at a mailbox, and what came of it so far.
+
+    `holes` are UIDs the server lists but did not hand over; the cursor stays below them.
+    """
 
     target: Target
     session: Session
@@ -67,7 +72,9 @@ class Pass:
         """The next pass over the same open mailbox. Its cursor may lag behind another session's: what that one stored
         is fetched once more and recognised, never stored twice.
         """
-        return Pass(self.target, self.session, self.place, trigger, pushed_at, cursor=self.cursor)
+        return Pass(
+            self.target, self.session, self.place, trigger, pushed_at, holes=set(self.holes), cursor=self.cursor
+        )
 
     @property
     def progress(self) -> Progress:
@@ -93,6 +100,7 @@ async def begin(
     place = Place(target.connector_id, mailbox.name, mailbox.uidvalidity)
     run = Pass(target, session, place, trigger, pushed_at, report=report)
     cursor = await messages.cursor(target.store, target.connector_id, mailbox.name)
+    target.bus.publish(target.inbox_id)  # a pass that ended in its commit may have stored without telling
     if cursor is not None and cursor.uidvalidity == mailbox.uidvalidity:
         run.cursor = cursor.last_uid
         return run
@@ -112,31 +120,58 @@ async def begin(
 async def catch_up(run: Pass, *, terms: str | None = None, since: datetime | None = None) -> None:
     """Store every message above the cursor that is not stored yet; with `since`, only those, the cursor left alone."""
     above = run.cursor if since is None else 0
-    listed = await run.session.search(above=above, terms=terms, since=since)
+    listed = await search(run.session, terms, above=above, since=since)
     known = await messages.considered(run.target.store, run.place, above) if listed else set[int]()
     wanted = listed.without(known)
     run.total += len(wanted)
     run.keeps_cursor = since is not None
+    run.holes.clear()
+    if known:
+        run.target.bus.publish(run.target.inbox_id)
     for window in wanted.chunks(WINDOW_COUNT):
         await _take_window(run, window)
     await _advance(run, listed.highest)
 
 
+async def search(session: Session, terms: str | None, *, above: int = 0, since: datetime | None = None) -> UidSet:
+    """As `Session.search`; MailboxRefused when the server does not understand the connector's own terms."""
+    try:
+        return await session.search(above=above, terms=terms, since=since)
+    except CommandMalformed as error:
+        if terms is None:
+            raise
+        words = "the server does not understand the connector's search terms"
+        raise MailboxRefused("search", f"{words} ({terms})", reply=error.reply) from error
+
+
 async def take_pushed(run: Pass) -> None:
-    """Store what an EXISTS announced, without asking for the UIDs first: one command less between push and commit."""
+    """Store what an EXISTS announced, without asking for the UIDs first: one command less between push and commit.
+
+    They are asked for all the same where a UID is left out: expunged, or not handed over.
+    """
+    if run.holes:
+        await catch_up(run)
+        return
     last = run.cursor
     taken: set[int] = set()
 
     def accept(message: Fetched) -> bool:
-        fresh = message.uid > last  # `n:*` names the last message even when its UID is below n (RFC 3501 §6.4.8)
+        # `n:*` names the last message even when its UID is below n (RFC 3501 §6.4.8)
+        fresh = message.uid > last and message.uid not in taken
         if fresh:
             taken.add(message.uid)
         return fresh
 
+    def complete_to() -> int:
+        return last + len(taken) if max(taken, default=0) == last + len(taken) else 0
+
     with run.session.fetch(f"{last + 1}:*") as stream:
-        large = await _drain(run, stream, accept, lambda: max(taken, default=0))
-    await _store_headers(run, large)
-    await _advance(run, max(taken, default=0))
+        large = await _drain(run, stream, accept, complete_to)
+    taken -= await _store_headers(run, large)
+    if complete_to():
+        await _advance(run, complete_to())
+    else:
+        await catch_up(run)
 
 
 async def write_event(run: Pass, transcript: list[str]) -> None:
@@ -163,7 +198,8 @@ async def _advance(run: Pass, uid: int) -> None:
 async def _take_window(run: Pass, window: UidSet) -> None:
     missing = await _fetch(run, window)
     if missing:
-        again = UidSet.of(missing & set(await run.session.search(above=min(missing) - 1)))
+        listed = await run.session.search(above=min(missing) - 1)
+        again = UidSet.of(uid for uid in missing if uid in listed)
         run.done += len(missing) - len(again)
         if again:
             await _try_again(run, again)
@@ -189,8 +225,7 @@ async def _fetch(run: Pass, window: UidSet) -> set[int]:
 
     with run.session.fetch(str(window)) as stream:
         large = await _drain(run, stream, accept, lambda: 0 if missing else window.highest)
-    await _store_headers(run, large)
-    return missing
+    return missing | await _store_headers(run, large)
 
 
 async def _drain(
@@ -206,11 +241,18 @@ async def _drain(
     return large
 
 
-async def _store_headers(run: Pass, large: list[Fetched]) -> None:
+async def _store_headers(run: Pass, large: list[Fetched]) -> set[int]:
+    """Store messages too large as their headers. The UIDs whose header was not handed over."""
+    missing: set[int] = set()
     for message in large:
-        header = await run.session.header(message.uid)
+        header = b""
+        with suppress(CommandRefused):
+            header = await run.session.header(message.uid)
         if header:
             await _store(run, [replace(message, raw=header)], 0)
+        else:
+            missing.add(message.uid)
+    return missing
 
 
 async def _store(run: Pass, batch: list[Fetched], cursor: int) -> None:
@@ -230,8 +272,7 @@ async def _store(run: Pass, batch: list[Fetched], cursor: int) -> None:
     run.stored += outcome.stored
     run.done += len(batch)
     run.received_bytes += sum(len(message.raw) for message in batch)
-    if outcome.stored:
-        run.target.bus.publish(run.target.inbox_id)
+    run.target.bus.publish(run.target.inbox_id)
     _measure(run, batch, outcome)
     if run.report is not None:
         run.report(run.progress)
@@ -244,8 +285,9 @@ def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
     if not outcome.stored or run.trigger not in (Trigger.PUSH, Trigger.POLL):
         return
     now = utc_now()
+    fresh = {message.uid for message in outcome.stored}
     for message in batch:
-        if message.received_at is not None:
+        if message.uid in fresh and message.received_at is not None:
             metrics.DETECTION.observe(max(0.0, (now - message.received_at).total_seconds()))
     if run.pushed_at is not None:
         metrics.PUSH_TO_STORED.observe(asyncio.get_running_loop().time() - run.pushed_at)

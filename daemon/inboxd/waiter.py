@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from inboxd.mails import Message
 from inboxd.model import MessageFilter, Window
@@ -15,14 +16,15 @@ async def wait_for_nth(
 ) -> Message | None:
     """The message at `index` (from 0) among those wanted, as soon as there is one; None after `timeout_seconds`.
 
-    `wanted.inbox_ids` names exactly one inbox. Waiting costs a subscription and no query until something arrives.
+    `wanted.inbox_ids` names exactly one inbox. Waiting costs a subscription and no query until something arrives. There
+    is a last look when the time is over, so that a timeout of 0 finds what is there.
     """
     (inbox_id,) = wanted.inbox_ids
+    clock = asyncio.get_running_loop()
+    deadline = clock.time() + timeout_seconds
     with services.bus.subscribe(inbox_id) as hint:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                while (found := await messages.nth(services.store, wanted, window, index)) is None:
+        while (found := await messages.nth(services.store, wanted, window, index)) is None and clock.time() < deadline:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
                     await hint.wait()
-                return found
-        except TimeoutError:
-            return None
+        return found

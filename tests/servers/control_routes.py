@@ -178,6 +178,8 @@ def _delete_email(daemon: StandIn, asked: Asked, email_id: str) -> Answer:
 
 @_on("GET", "/control/status")
 def _status(daemon: StandIn, asked: Asked) -> Answer:
+    if daemon.stages:
+        daemon.states[list(daemon.connectors)[-1]] = daemon.stages.pop(0)
     quiet: Row = {"reason": None, "retryAt": None, "failures": 0, "progress": None}
     times = {"since": moment(7200), "lastSyncAt": moment(125), "lastServerActivityAt": moment(3)}
     return 200, {

@@ -56,6 +56,8 @@ class StandIn:
     """Streaming routes end after their lines once this is set; it is from the start unless a test clears it."""
     refuse: str = ""
     """The complaint every change of a connection is answered with."""
+    stages: list[Row] = field(default_factory=list[Row])
+    """What the newest connector is doing, one a status; the last one stays."""
     cut: bool = False
     """Streaming routes break off in the middle."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar, final
 
 from inboxd import metrics
-from inboxd.errors import CommandRefused, ServerSaidBye, Stalled
+from inboxd.errors import CommandMalformed, CommandRefused, ServerSaidBye, Stalled
 from inboxd.imap.asked import Asked
 from inboxd.imap.protocol import Protocol
 
@@ -87,6 +87,5 @@ def check(command: Asked) -> None:
     if command.failure is not None:
         raise command.failure
     if command.result != "OK":
-        raise CommandRefused(
-            command.name.lower(), f"the server answered {command.result} to {command.name}", reply=command.words
-        )
+        kind = CommandMalformed if command.result == "BAD" else CommandRefused
+        raise kind(command.name.lower(), f"the server answered {command.result} to {command.name}", reply=command.words)
