@@ -20,6 +20,8 @@ NONSENSE: tuple[Any, ...] = (
     -1, 0, 1.5, 10**12, 10**30, True, [], ["a\r\nb"], [None], [[]], [{}], {}, {"a": "b\r\nc"}, {"\x00": None},
     "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "2026-13-45", "2026-01-01T25:00", "1700000000",
 )  # fmt: skip
+# Words of the library that reads requests; "cannot be used" stands for a mistake of its that we have no words for.
+_FOREIGN = re.compile(r"pydantic|validation|nput should|nable to parse|instance of|cannot be used|Options(?![.:])")
 _WITH_BODY = [route for route in ROUTES if route.body is not None]
 _WITH_QUERY = [route for route in ROUTES if route.query is not None and route.lines is None]
 
@@ -49,6 +51,8 @@ def _check(answer: Reply, what: object) -> None:
         assert set(answer.json) == {"message", "status", "error", "path", "timestamp"}, what
         assert answer.json["message"], what
         assert answer.json["status"] == answer.status, what
+        assert not _FOREIGN.search(answer.json["message"]), (what, answer.json["message"])
+    assert answer.status != 422, what
 
 
 @pytest.mark.parametrize("route", _WITH_BODY, ids=lambda route: route.operation)
@@ -96,6 +100,7 @@ _CONNECTION = {"imapHost": "imap.example.com"}
         ({"searchTerms": "(OR SEEN UNSEEN"}, "searchTerms"),
         ({"searchTerms": ")("}, "searchTerms"),
         ({"searchTerms": "FROM é"}, "searchTerms"),
+        ({"searchTerms": "FOO"}, "searchTerms: FOO is not an IMAP search key"),
         ({"mechanisms": ["PLAIN", "NTLM"]}, "mechanisms"),
         ({"sslProtocols": ["SSLv3"]}, "sslProtocols"),
         ({"sslTrust": "sha256:00ff"}, "sslTrust"),
@@ -134,11 +139,77 @@ async def test_usable_values_are_taken(site: Site, good: dict[str, object]) -> N
 
 
 @pytest.mark.parametrize("wrong", [{"imapPort": 0}, {"imapPort": 65_536}, {"imapPort": "x"}, {"imapSsl": "maybe"}])
-async def test_wrong_types_and_ranges_are_422(site: Site, wrong: dict[str, object]) -> None:
+async def test_wrong_types_and_ranges_are_400(site: Site, wrong: dict[str, object]) -> None:
     made = await site.new_connector()
     answer = await site.ask("POST", f"/connectors/{made['id']}/imap", _CONNECTION | wrong)
-    assert answer.status == 422
+    assert answer.status == 400
     assert next(iter(wrong)) in answer.json["message"]
+
+
+_CHOICES = (
+    "validateEmailAddresses: must be one of VALIDATE_FILTER_REMOVE_INVALID, VALIDATE_ERROR_IF_INVALID, NO_VALIDATION"
+)
+_UPLOADS = "attachments: no upload with this id exists; this version takes attachments only through inboxctl send"
+_MISTAKES: list[tuple[str, dict[str, Any], str]] = [
+    ("/connectors/withOptions", {}, "createConnectorOptions: is required"),
+    ("/connectors/withOptions", {"createConnectorOptions": []}, "createConnectorOptions: must be a JSON object"),
+    (
+        "/connectors/withOptions",
+        {"createConnectorOptions": {}, "createConnectorImapConnectionOptions": {"imapPort": "x"}},
+        "createConnectorImapConnectionOptions.imapPort: must be a whole number",
+    ),
+    ("/connectors/withOptions", {"createConnectorOptions": {"name": "\x00"}},
+     "createConnectorOptions.name: must not hold NUL or bytes that are not UTF-8"),
+    ("/connectors", {"name": 5}, "name: must be text"),
+    ("/connectors", {"name": "x" * 5_000}, "name: must not be longer than 4096 characters"),
+    ("/connectors", {"enabled": "maybe"}, "enabled: must be true or false"),
+    ("/connectors", {"enabled": {}}, "enabled: must be true or false"),
+    ("{id}/imap", {"imapPort": 0}, "imapPort: must not be less than 1"),
+    ("{id}/imap", {"imapPort": 65_536}, "imapPort: must not be greater than 65535"),
+    ("{id}/imap", {"imapPort": 1.5}, "imapPort: must be a whole number"),
+    ("{id}/imap", {"imapPort": "9" * 5_000}, "imapPort: is too large a number"),
+    ("{id}/imap", {"mechanisms": "PLAIN"}, "mechanisms: must be a list"),
+    ("{id}/imap", {"mechanisms": [5]}, "mechanisms.0: must be text"),
+    ("{id}/sync-settings", {"syncScheduleType": "CRON"}, "syncScheduleType: must be one of INTERVAL"),
+    ("{id}/send", {"toGroup": "x"}, "toGroup: is not a UUID"),
+    ("{id}/send", {"template": 5}, "template: is not a UUID"),
+    ("{id}/send", {"to": ["a@example.org", 5]}, "to.1: must be text"),
+    ("{id}/send", {"to": ["a@example.org"] * 1_001}, "to: must not be longer than 1000"),
+    ("{id}/send", {"customHeaders": []}, "customHeaders: must be a JSON object"),
+    ("{id}/send", {"customHeaders": {"X-A": 5}}, "customHeaders.X-A: must be text"),
+    ("{id}/send", {"customHeaders": {"X\nA": ""}}, "customHeaders.'X\\nA': must be one line: remove CR, LF and NUL"),
+    ("{id}/send", {"bodyParts": [{"contentType": "text/plain"}]}, "bodyParts.0.contentBody: is required"),
+    ("{id}/send", {"bodyParts": ["x"]}, "bodyParts.0: must be a JSON object"),
+    ("{id}/send", {"validateEmailAddresses": "x"}, _CHOICES),
+    ("{id}/send", {"to": ["a@example.org"], "attachments": ["x"]}, _UPLOADS),
+    ("/control/keys", {"name": ""}, "name: must not be empty"),
+    ("/control{id}/send", {"to": []}, "to: must not be empty"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "message"), _MISTAKES)
+async def test_mistakes_in_a_body_are_400_in_plain_words(
+    site: Site, path: str, body: dict[str, Any], message: str
+) -> None:
+    made = await site.new_connector()
+    answer = await site.ask_control("POST", path.replace("{id}", f"/connectors/{made['id']}"), body)
+    assert (answer.status, answer.json["message"]) == (400, message)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("since=never", "since: is not a date such as 2026-01-31T12:00:00Z"),
+        ("page=-1", "page: must not be less than 0"),
+        ("page=x", "page: must be a whole number"),
+        ("sort=UP", "sort: must be one of ASC, DESC"),
+        ("id=x", "id: is not a UUID"),
+        ("eventType=x", "eventType: must be one of SYNC, SEND"),
+    ],
+)
+async def test_mistakes_in_a_query_are_400_in_plain_words(site: Site, query: str, message: str) -> None:
+    answer = await site.ask("GET", f"/connectors/events?{query}")
+    assert (answer.status, answer.json["message"]) == (400, message)
 
 
 async def test_every_mistake_is_named_at_once(site: Site) -> None:
@@ -150,7 +221,7 @@ async def test_what_was_given_is_not_repeated(site: Site) -> None:
     made = await site.new_connector()
     for secret in ("hunter2\nhunter2", ["hunter2"], {"hunter2": 1}, 5):
         answer = await site.ask("POST", f"/connectors/{made['id']}/imap", _CONNECTION | {"imapPassword": secret})
-        assert answer.status in (400, 422)
+        assert answer.status == 400
         assert "hunter2" not in answer.body.decode()
 
 
@@ -162,6 +233,12 @@ async def test_what_was_given_is_not_repeated(site: Site) -> None:
         ({"to": "bob@example.com"}, "to"),
         ({"to": ["bob"]}, "to"),
         ({"to": ["a@example.com\r\nBcc: evil@example.com"]}, "to"),
+        ({"to": ["A\r\nBcc: evil@example.com <a@example.com>"]}, "to"),
+        ({"to": ["A\x00 <a@example.com>"]}, "to"),
+        ({"to": ["A\x1b <a@example.com>"]}, "to"),
+        ({"to": ["A <a@example.com> <b@example.com>"]}, "to"),
+        ({"to": ["A <a@exa mple.com>"]}, "to"),
+        ({"replyTo": "A\x07 <a@example.com>"}, "replyTo"),
         ({"subject": "x\r\nBcc: evil@example.com"}, "subject"),
         ({"cc": ["nobody"]}, "cc"),
         ({"from": "me@example.com\nX: y"}, "from"),
@@ -184,5 +261,6 @@ async def test_unsendable_mails_are_refused_before_anything_is_sent(
     made = await site.new_connector(emailAddress="me@example.com")
     good: dict[str, object] = {"to": ["bob@example.com"], "body": "x"} if wrong else {}
     answer = await site.ask("POST", f"/connectors/{made['id']}/send", good | wrong)
-    assert answer.status in (400, 422)
+    assert answer.status == 400
     assert field in answer.json["message"]
+    assert "later" not in answer.json["message"]

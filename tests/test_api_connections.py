@@ -14,8 +14,11 @@ import pytest_asyncio
 
 from api_site import MAIL, PASSWORD, SDK, Site, database_bytes, open_site
 from inboxd.accounts import account_of
+from inboxd.api.connections import create_imap
+from inboxd.api.wire.connections import CreateConnectorImapConnectionOptions
 from inboxd.mails import Place
 from inboxd.model import Account, ConnectorId, InboxId, Kind
+from inboxd.settings import NetworkSettings
 from inboxd.store import connectors, messages
 from servers.dovecot import Dovecot
 
@@ -357,3 +360,45 @@ async def test_a_disabled_connector_is_not_synced_on_read(site: Site, dovecot: D
         site.services.store, replace(stored, enabled=False, inbox_id=InboxId(UUID(made["inboxId"])))
     )
     assert (await site.ask("GET", "/emails?syncConnectors=true")).json["totalElements"] == 0
+
+
+_FAR = ("8.8.8.8", "2001:4860:4860::8888", "[2001:4860:4860::8888]", "::ffff:8.8.8.8")
+_NEAR = ("127.0.0.1", "10.1.2.3", "::1", "[fd00::1]", "mail.example.com")
+
+
+@pytest.mark.parametrize("host", _FAR)
+async def test_plaintext_to_a_public_address_is_refused_at_once(site: Site, host: str) -> None:
+    made, path = await _with_imap(site)
+    clear = {"imapHost": host, "imapSsl": False, "startTls": False, "imapPassword": PASSWORD}
+    smtp = {"smtpHost": host, "smtpSsl": False}
+    whole = {"createConnectorOptions": {}, "createConnectorImapConnectionOptions": clear}
+    for method, where, options, field in (
+        ("POST", path, clear, "imapHost"),
+        ("PATCH", path, clear, "imapHost"),
+        ("POST", f"/connectors/{made['id']}/smtp", smtp, "smtpHost"),
+        ("POST", "/connectors/connections/imap/test", clear, "imapHost"),
+        ("POST", "/connectors/connections/smtp/test", smtp, "smtpHost"),
+        ("POST", "/connectors/withOptions", whole, "imapHost"),
+    ):
+        refused = await site.ask(method, where, options)
+        assert refused.status == 400, where
+        assert refused.json["message"].startswith(f"{field}: ")
+        assert "public address" in refused.json["message"]
+    assert (await site.ask("GET", path)).json["result"]["imapHost"] == "imap.example.com"
+    assert await site.connector_count() == 1
+    assert (await site.ask("PATCH", path, clear | {"startTls": True})).status == 200
+
+
+@pytest.mark.parametrize("host", _NEAR)
+async def test_plaintext_to_near_addresses_and_names_is_taken(site: Site, host: str) -> None:
+    made = await site.new_connector()
+    answer = await site.ask("POST", f"/connectors/{made['id']}/imap", {"imapHost": host, "imapSsl": False})
+    assert answer.status == 201
+
+
+async def test_the_operator_may_allow_plaintext_everywhere(site: Site) -> None:
+    made = await site.new_connector()
+    allowed = NetworkSettings(allow_plaintext=True)
+    services = replace(site.services, settings=site.services.settings.model_copy(update={"network": allowed}))
+    options = CreateConnectorImapConnectionOptions(imap_host="8.8.8.8", imap_ssl=False)
+    assert (await create_imap(services, ConnectorId(UUID(made["id"])), options)).imap_host == "8.8.8.8"

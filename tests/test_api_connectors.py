@@ -167,7 +167,7 @@ async def test_sync_settings_are_made_replaced_and_deleted(site: Site) -> None:
         await _call(site, "delete_connector_sync_settings", made.id)
     assert not (await _call(site, "get_connector_sync_settings", made.id)).present
     for wrong in ({"syncInterval": 0}, {"syncInterval": "x"}, {"syncScheduleType": "CRON"}, {"syncEnabled": 7}):
-        assert (await site.ask("POST", f"/connectors/{made.id}/sync-settings", wrong)).status == 422
+        assert (await site.ask("POST", f"/connectors/{made.id}/sync-settings", wrong)).status == 400
 
 
 async def test_events_are_listed_filtered_and_shown_with_logs(site: Site) -> None:

@@ -179,7 +179,7 @@ async def test_send_delivers_bodies_and_attachments(site: Site) -> None:
     assert sent.json["transport"] == "PUBLIC_EMAIL"
     assert set(received.rcpt_tos) == {"bob@example.com", "carl@example.com", "dora@example.com"}
     parsed = message_from_bytes(received.content, policy=default)
-    assert (parsed["Subject"], parsed["Reply-To"], parsed["Bcc"]) == ("Grüße", "reply@example.com", None)
+    assert (parsed["Subject"], parsed["Reply-To"], parsed["Bcc"]) == ("Grüße", "Re <reply@example.com>", None)
     (attachment,) = parsed.iter_attachments()
     assert (attachment.get_filename(), attachment.get_content()) == ("ä.bin", bytes(range(256)))
 
@@ -201,5 +201,5 @@ async def test_send_refuses_what_cannot_be_sent(site: Site) -> None:
     )
     for wrong in refused:
         answer = await site.ask_control("POST", path, wrong)
-        assert answer.status in (400, 422), (wrong, answer.body)
+        assert answer.status == 400, (wrong, answer.body)
     assert (await site.ask_control("POST", path, {"to": ["a@example.com"], "text": "x"})).status == 409

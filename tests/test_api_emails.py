@@ -78,6 +78,19 @@ async def test_lists_do_not_mark_as_read_and_can_show_unread_alone(site: Site) -
     assert len((await site.ask("GET", f"{inbox}?unreadOnly=False")).json) == 2
 
 
+async def test_head_does_not_mark_as_read(site: Site) -> None:
+    made = await site.new_connector()
+    (stored,) = await site.deliver(made, MAIL)
+    for path in (f"/emails/{stored.id}", f"/waitForLatestEmail?inboxId={made['inboxId']}&timeout=1000"):
+        head = await site.ask("HEAD", path)
+        assert (head.status, head.body) == (200, b"")
+        assert not (await messages.get(site.services.store, stored.id)).read
+        assert (await site.ask("GET", path)).json["read"] is True
+        assert (await messages.get(site.services.store, stored.id)).read
+        await messages.mark_read(site.services.store, stored.id, read=False)
+    assert (await site.ask("HEAD", f"/emails/{uuid4()}")).status == 404
+
+
 async def test_an_inbox_is_listed_by_the_sdk(site: Site) -> None:
     made = await site.new_connector()
     stored = await site.deliver(made, *([MAIL] * 5))

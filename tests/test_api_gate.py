@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from uuid import uuid4
 import aiohttp
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from api_site import KEY, MAX_BODY_BYTES, SDK, Site, database_bytes, open_site
 from inboxd import errors, metrics
 from inboxd.api.gate import STATUSES, status_of
+from inboxd.api.routes import OTHER_PRODUCTS, ROUTES
 from inboxd.model import KeyId
 from inboxd.store import keys
 
@@ -95,6 +97,57 @@ async def test_unknown_routes_are_404_json(site: Site) -> None:
         assert set(answer.json) == {"message", "status", "error", "path", "timestamp"}
 
 
+@pytest.mark.parametrize("path", sorted(OTHER_PRODUCTS))
+async def test_operations_of_other_products_are_501_and_say_so(site: Site, path: str) -> None:
+    for method, target in (("GET", f"/{path}"), ("POST", f"//{path}/{uuid4()}/x")):
+        answer = await site.ask(method, target)
+        assert (answer.status, answer.json["error"]) == (501, "Not Implemented")
+        assert OTHER_PRODUCTS[path] in answer.json["message"]
+
+
+async def test_the_sdk_is_told_that_other_products_are_not_here(site: Site) -> None:
+    def walk(client: Any) -> list[Callable[[], Any]]:
+        return [
+            SDK.SmsControllerApi(client).get_all_sms_messages,
+            SDK.AliasControllerApi(client).get_aliases,
+            SDK.InboxForwarderControllerApi(client).get_inbox_forwarders,
+        ]
+
+    for number in range(3):
+        with pytest.raises(SDK.ApiException) as refused:
+            await site.sdk(lambda client, number=number: walk(client)[number]())
+        assert refused.value.status == 501
+
+
+async def test_operations_that_this_product_may_get_are_404(site: Site) -> None:
+    routed = {route.path.split("/")[1] for route in ROUTES}
+    own = routed | {"inboxes", "sent", "attachments", "webhooks", "user", "waitForNthEmail", "emptyInbox", "sendEmail"}
+    assert not own & set(OTHER_PRODUCTS)
+    for path in sorted(own):
+        assert (await site.ask("GET", f"/{path}/a/b/c/d/e")).status == 404
+
+
+async def test_other_products_need_a_key_too(site: Site) -> None:
+    assert (await _status_with(site, {}, "/sms"))[0] == 401
+
+
+async def test_refused_keys_are_logged_once_a_second_for_each_address(site: Site) -> None:
+    with capture_logs() as logged:
+        for key in ("wrong", "", "inboxd_0_secret"):
+            assert (await _status_with(site, {"x-api-key": key}))[0] == 401
+    refused = [line for line in logged if line["event"] == "request_refused"]
+    assert [(line["log_level"], line["peer"], line["room"]) for line in refused] == [("warning", "127.0.0.1", "api")]
+    assert "wrong" not in str(logged)
+
+
+async def test_an_address_is_logged_again_after_a_second(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inboxd.api.gate._LOG_EVERY_SECONDS", 0.0)
+    with capture_logs() as logged:
+        for _ in range(2):
+            await _status_with(site, {})
+    assert [line["event"] for line in logged] == ["request_refused"] * 2
+
+
 async def test_wrong_methods_are_405_json_and_name_the_right_ones(site: Site) -> None:
     answer = await site.ask("PATCH", "/connectors")
     assert (answer.status, answer.headers["Allow"]) == (405, "DELETE, GET, HEAD, POST, OPTIONS")
@@ -137,8 +190,9 @@ async def test_deeply_nested_json_is_refused(site: Site) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"5", b"true"])
-async def test_json_that_is_no_object_is_422(site: Site, body: bytes) -> None:
-    assert (await site.ask("POST", "/connectors", data=body)).status == 422
+async def test_json_that_is_no_object_is_400(site: Site, body: bytes) -> None:
+    answer = await site.ask("POST", "/connectors", data=body)
+    assert (answer.status, answer.json["message"]) == (400, "the body: must be a JSON object")
 
 
 async def test_an_empty_body_counts_as_an_empty_object_whatever_its_type(site: Site) -> None:

@@ -40,7 +40,8 @@ def test_handlers_take_exactly_what_their_row_hands_them() -> None:
         expected = {"services", *(to_snake(name) for name in re.findall(r"{(\w+)}", route.path))}
         expected |= {name for name in ("query", "body") if getattr(route, name) is not None}
         expected |= {"emit"} if route.lines is not None else set()
-        assert set(inspect.signature(route.handler).parameters) == expected, route.operation
+        for handler in filter(None, (route.handler, route.head)):
+            assert set(inspect.signature(handler).parameters) == expected, route.operation
 
 
 def test_path_parameters_are_all_known() -> None:

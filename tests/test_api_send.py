@@ -65,6 +65,42 @@ async def test_the_sdk_sends_and_gets_a_complete_answer(site: Site) -> None:
     assert (event["status"], event["size"]) == ("SUCCESS", 1)
 
 
+async def test_names_of_recipients_reach_the_headers_and_the_answer_but_not_the_envelope(site: Site) -> None:
+    mail = {
+        "to": ["Jürgen <ada@example.org>"], "cc": ['"Doe, John" <doe@example.org>'], "bcc": ["B <b@example.org>"],
+        "replyTo": "Ré <re@example.org>",
+    }  # fmt: skip
+    with smtp_server() as server:
+        made = await _linked(site, server)
+        answers = [
+            await site.ask("POST", f"/connectors/{made['id']}/send", mail | {"body": "x"}),
+            await site.ask_control("POST", f"/control/connectors/{made['id']}/send", mail | {"text": "x"}),
+        ]
+        first, second = server.received
+    for sent, received in zip(answers, (first, second), strict=True):
+        assert sent.status == 200, sent.body
+        to = {"rawValue": "Jürgen <ada@example.org>", "emailAddress": "ada@example.org", "name": "Jürgen"}
+        assert sent.json["recipients"]["to"] == [to]
+        assert [row["name"] for kind in ("cc", "bcc") for row in sent.json["recipients"][kind]] == ["Doe, John", "B"]
+        assert [sent.json[kind] for kind in ("to", "cc", "bcc", "replyTo")] == [
+            ["ada@example.org"], ["doe@example.org"], ["b@example.org"], "re@example.org",
+        ]  # fmt: skip
+        assert set(received.rcpt_tos) == {"ada@example.org", "doe@example.org", "b@example.org"}
+        parsed = _parsed(received)
+        assert parsed["To"].addresses[0].display_name == "Jürgen"
+        assert (parsed["Cc"].addresses[0].display_name, parsed["Bcc"]) == ("Doe, John", None)
+        assert parsed["Reply-To"].addresses[0].display_name == "Ré"
+        assert b"=?utf-8?b?" in received.content
+
+
+async def test_what_the_mail_itself_refuses_is_named_as_in_the_request(site: Site) -> None:
+    with smtp_server() as server:
+        made = await _linked(site, server)
+        wrong = {"to": ["a@example.org"], "body": "x", "customHeaders": {"From": "x"}}
+        refused = await site.ask("POST", f"/connectors/{made['id']}/send", wrong)
+    assert (refused.status, refused.json["message"].partition(":")[0]) == (400, "customHeaders")
+
+
 async def test_html_flags_and_body_parts_decide_the_body(site: Site) -> None:
     parts = [
         SDK.SendEmailBodyPart(content_type="text/plain", content_body="plain"),

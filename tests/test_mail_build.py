@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -22,8 +23,11 @@ REFUSED_NAMES = (
     "Return-Path", "Received", "X Space", "X:Colon", "", "Ünicode", "X" * 100,
 )  # fmt: skip
 REFUSED_ADDRESSES = (
-    "", "x", "@example.org", "x@", "a@b@c", "a b@example.org", "<a@example.org>", "a@exa mple.org", "a@-", "a@b..c",
+    "", "x", "@example.org", "x@", "a@b@c", "a b@example.org", "a@exa mple.org", "a@-", "a@b..c",
     "a,b@example.org", ".a@example.org", "a@" + "x" * 64 + ".org", "x" * 250 + "@example.org", "a\x7f@b.c", "a@[::1]",
+    "a@b.c <", "<a@b.c", "a@b.c>", "<>", "x <>", "A <a@b.c> B", "A <a@b.c> <d@e.f>", "A, B <a@b.c>", "A: B <a@b.c>",
+    '"A <a@b.c>', "A (b) <a@b.c>", "A\tB <a@b.c>", "A\x1b[2J <a@b.c>", "A\u2028B <a@b.c>", "A\x85 <a@b.c>",
+    "<a@b.c>, d@e.f", '"A" \\" <a@b.c>', "A <a b@c.d>",
 )  # fmt: skip
 BREAKS = st.sampled_from(["\r", "\n", "\0", "\r\n", "\r\nBcc: x@example.org", "\n\n"])
 WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=120)
@@ -170,6 +174,50 @@ def test_only_a_foreign_local_part_needs_smtputf8() -> None:
     assert built.needs_smtputf8
     assert built.recipients == ("jürgen@xn--bcher-kva.example",)
     assert parse.digest(built.raw).to[0].address == "jürgen@xn--bcher-kva.example"
+
+
+def test_recipients_keep_their_names_in_the_header_and_none_on_the_envelope() -> None:
+    built = made(
+        to=("Jürgen <ada@example.org>", '"Doe, \\"J\\" John" <doe@bücher.example>', "bare@example.org"),
+        cc=('=?utf-8?q?Gr=C3=BC=C3=9Fe?= "x" <cc@example.org>', "<ada@example.org>"),
+        bcc=("Hidden <bcc@example.org>",),
+        reply_to="Ré <re@example.org>",
+    )
+    well_formed(built)
+    seen = parse.digest(built.raw)
+    assert built.recipients == (
+        "ada@example.org", "doe@xn--bcher-kva.example", "bare@example.org", "cc@example.org", "bcc@example.org",
+    )  # fmt: skip
+    assert [(each.name, each.address) for each in seen.to] == [
+        ("Jürgen", "ada@example.org"), ('Doe, "J" John', "doe@xn--bcher-kva.example"), (None, "bare@example.org"),
+    ]  # fmt: skip
+    assert [(each.name, each.address) for each in seen.cc] == [
+        ("Grüße x", "cc@example.org"),
+        (None, "ada@example.org"),
+    ]
+    assert parse.body(built.raw).headers["Reply-To"] == ["Ré <re@example.org>"]
+    assert b"To: =?utf-8?b?SsO8cmdlbg==?=\r\n <ada@example.org>,\r\n" in built.raw
+    assert b"Hidden" not in built.raw
+
+
+@given(WORDS)
+def test_any_name_of_a_recipient_is_read_back(name: str) -> None:
+    quoted = re.sub(r'(["\\])', r"\\\1", name)
+    assume("=?" not in name)
+    built = made(to=(f'"{quoted}" <bob@example.org>',))
+    well_formed(built)
+    (seen,) = parse.digest(built.raw).to
+    assert ((seen.name or ""), seen.address) == (name.strip(), "bob@example.org")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_recipient_or_refused(text: str) -> None:
+    with suppress(Invalid):
+        built = made(to=("bob@example.org",), cc=(f"{text} <x@example.org>",))
+        well_formed(built)
+        seen = parse.digest(built.raw)
+        assert (seen.subject, [each.address for each in seen.to]) == ("hello", ["bob@example.org"])
+        assert [each.address for each in seen.cc] == list(built.recipients[1:])
 
 
 def test_recipients_are_named_once() -> None:

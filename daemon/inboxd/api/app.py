@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final, final
 from urllib.parse import unquote
@@ -12,9 +13,9 @@ from aiohttp import web
 from inboxd import logs, metrics
 from inboxd.api import answers
 from inboxd.api.answers import ClientGoneError, Held, LineStream
-from inboxd.api.gate import Refusal, admit, error_body, is_trusted, status_of
+from inboxd.api.gate import Gate, Refusal, error_body, is_trusted, status_of
 from inboxd.api.intake import read_body, read_path, read_query
-from inboxd.api.routes import ROUTES, Route
+from inboxd.api.routes import OTHER_PRODUCTS, ROUTES, Route
 from inboxd.errors import InboxdError
 from inboxd.services import Services
 
@@ -70,6 +71,7 @@ class Door:
     def __init__(self, services: Services, routes: tuple[Route, ...] = ROUTES) -> None:
         self.held = Held()
         self._services = services
+        self._gate = Gate(services)
         self._tree = Node()
         for route in routes:
             self._tree.plant(_segments(route.path), route)
@@ -96,20 +98,22 @@ class Door:
         """The answer of the request's route."""
         trusted = is_trusted(request)
         if not trusted:
-            await admit(self._services, request)
+            await self._gate.admit(request)
         segments = _segments(request.rel_url.raw_path)
         node = self._tree.find(segments)
         routes = (
             {} if node is None else {m: route for m, route in node.routes.items() if trusted or not route.socket_only}
         )
         if not routes:
-            raise Refusal(HTTPStatus.NOT_FOUND, f"there is no operation at {request.path}")
+            raise _nowhere(request, segments)
         if request.method == "OPTIONS":
             return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(_allowed(routes))})
         route = routes.get("GET" if request.method == "HEAD" else request.method)
         if route is None or (request.method == "HEAD" and route.lines is not None):
             message = f"{request.method} is not possible here; use {', '.join(_allowed(routes))}"
             raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, allow=_allowed(routes))
+        if request.method == "HEAD" and route.head is not None:
+            route = replace(route, handler=route.head)
         return await self._carry_out(route, request, _parameters(route, segments))
 
     async def _carry_out(self, route: Route, request: web.Request, path: Mapping[str, str]) -> web.StreamResponse:
@@ -144,6 +148,14 @@ def _segments(raw_path: str) -> list[str]:
     ask for `//connectors`.
     """
     return [unquote(segment) for segment in raw_path.split("/") if segment]
+
+
+def _nowhere(request: web.Request, segments: list[str]) -> Refusal:
+    product = OTHER_PRODUCTS.get(segments[0]) if segments else None
+    if product is not None:
+        words = f"this server does not do {product}: it links mailboxes, and reads and sends their mail"
+        return Refusal(HTTPStatus.NOT_IMPLEMENTED, words)
+    return Refusal(HTTPStatus.NOT_FOUND, f"there is no operation at {request.path}")
 
 
 def _parameters(route: Route, segments: list[str]) -> dict[str, str]:

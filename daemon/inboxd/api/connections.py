@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
+from inboxd import logs, net
 from inboxd.accounts import DEFAULT_MAILBOX, open_account, seal_password
 from inboxd.api.wire.connections import (
     ConnectorImapConnectionDto,
@@ -19,14 +21,15 @@ from inboxd.api.wire.connections import (
     OptionalConnectorSmtpConnectionDto,
 )
 from inboxd.api.wire.wishes import Wish, fresh, merged
-from inboxd.errors import NotFound
+from inboxd.errors import Invalid, NotFound
 from inboxd.mails import Place
-from inboxd.model import Account, Connection, ConnectorId, Kind, Secret, Step
+from inboxd.model import Account, Connection, ConnectorId, Kind, Secret, Step, Tls
 from inboxd.probe import probe
 from inboxd.services import Services
 from inboxd.store import connectors, messages
 
 _LOG_LINES = 500
+_log = logs.logger("api")
 
 
 async def create_imap(
@@ -124,6 +127,27 @@ def sealed(services: Services, wish: Wish, connection: Connection) -> Connection
     return replace(connection, sealed_password=seal_password(services.vault, connection.id, wish.password))
 
 
+def created(services: Services, wish: Wish, connector_id: ConnectorId) -> Connection:
+    """The new connection wished for, its password sealed; Invalid as in `fresh` and `check_way`."""
+    return sealed(services, wish, check_way(services, fresh(wish, connector_id)))
+
+
+def check_way(services: Services, connection: Connection) -> Connection:
+    """The connection itself; Invalid when its password would surely cross a public network in clear.
+
+    What a host name stands for shows when it is connected to.
+    """
+    if connection.tls is not Tls.NONE or services.settings.network.allow_plaintext:
+        return connection
+    with suppress(ValueError):
+        address = str(ipaddress.ip_address(connection.host))
+        if not net.is_near(address):
+            kind = connection.kind.value
+            message = f"{address} is a public address: set {kind}Ssl or startTls, so that the password is encrypted"
+            raise Invalid(f"{kind}Host", message)
+    return connection
+
+
 async def _find(services: Services, id: ConnectorId, kind: Kind) -> Connection | None:
     """NotFound when there is no such connector."""
     connector = await connectors.get(services.store, id)
@@ -132,18 +156,19 @@ async def _find(services: Services, id: ConnectorId, kind: Kind) -> Connection |
 
 async def _create(services: Services, id: ConnectorId, wish: Wish) -> Connection:
     stored = await _find(services, id, wish.kind)
-    return await _put(services, stored, sealed(services, wish, fresh(wish, id)))
+    return await _put(services, stored, created(services, wish, id))
 
 
 async def _update(services: Services, id: ConnectorId, wish: Wish) -> Connection:
     stored = await _find(services, id, wish.kind)
     if stored is None:
         raise NotFound(f"connector {id} has no {wish.kind.value.upper()} connection yet; create it with POST")
-    return await _put(services, stored, sealed(services, wish, merged(wish, stored)))
+    return await _put(services, stored, sealed(services, wish, check_way(services, merged(wish, stored))))
 
 
 async def _put(services: Services, stored: Connection | None, connection: Connection) -> Connection:
     await connectors.put_connection(services.store, connection)
+    _log.info("connection_changed", connector=str(connection.connector_id), kind=connection.kind.value)
     services.roster.refresh(connection.connector_id)
     if connection.kind is Kind.IMAP and (stored is None or _mail_of(stored) != _mail_of(connection)):
         await _read_anew(services, connection)
@@ -171,6 +196,7 @@ async def _delete(services: Services, id: ConnectorId, kind: Kind) -> None:
     await connectors.get(services.store, id)
     with suppress(NotFound):
         await connectors.remove_connection(services.store, id, kind)
+        _log.info("connection_deleted", connector=str(id), kind=kind.value)
     services.roster.refresh(id)
 
 
@@ -183,7 +209,7 @@ async def _account(services: Services, id: ConnectorId, wish: Wish) -> Account |
 
 
 def _unstored(services: Services, wish: Wish) -> Account:
-    account = open_account(services.vault, fresh(wish, ConnectorId(UUID(int=0))))
+    account = open_account(services.vault, check_way(services, fresh(wish, ConnectorId(UUID(int=0)))))
     return replace(account, connector_id=None, password=wish.password or Secret(""))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 
-from inboxd.api.connections import sealed
-from inboxd.api.outgoing import draft_of
+from inboxd import logs
+from inboxd.api.connections import created
+from inboxd.api.outgoing import draft_of, wire_names
 from inboxd.api.wire.connectors import (
     AllEventsQuery,
     ByAddressQuery,
@@ -33,13 +34,14 @@ from inboxd.api.wire.connectors import (
 )
 from inboxd.api.wire.sent import SendEmailOptions, SentEmailDto
 from inboxd.api.wire.shapes import PageQuery
-from inboxd.api.wire.wishes import fresh
 from inboxd.direct import sync_now
 from inboxd.errors import NotFound
 from inboxd.model import Connector, ConnectorId, EventId, InboxId
 from inboxd.sender import send
 from inboxd.services import Services
 from inboxd.store import connectors, events
+
+_log = logs.logger("api")
 
 
 async def create(services: Services, query: InboxQuery, body: CreateConnectorOptions) -> ConnectorDto:
@@ -54,14 +56,18 @@ async def create_with_options(services: Services, query: InboxQuery, body: Creat
 
 async def _create(services: Services, query: InboxQuery, body: CreateConnectorWithOptions) -> ConnectorDto:
     options, sync = body.create_connector_options, body.create_connector_sync_settings_options
-    inbox = options.inbox()
+    wishes, inbox = body.wishes(), options.inbox()
     connector = options.connector(InboxId(query.inbox_id) if query.inbox_id is not None else inbox.id)
     await connectors.add(
         services.store,
         connector,
         inbox=inbox if query.inbox_id is None else None,
-        connections=[sealed(services, wish, fresh(wish, connector.id)) for wish in body.wishes()],
+        connections=[created(services, wish, connector.id) for wish in wishes],
         sync=sync.sync_settings(connector.id) if sync is not None else None,
+    )
+    kinds = [wish.kind.value for wish in wishes]
+    _log.info(
+        "connector_created", connector=str(connector.id), name=connector.name, connections=kinds, sync=sync is not None
     )
     services.roster.refresh(connector.id)
     return ConnectorDto.of(connector, services.user_id)
@@ -83,6 +89,7 @@ async def update(services: Services, id: ConnectorId, body: CreateConnectorOptio
     """Change what was given; effective at once."""
     connector = body.changed(await connectors.get(services.store, id))
     await connectors.update(services.store, connector)
+    _log.info("connector_changed", connector=str(id), name=connector.name, enabled=connector.enabled)
     services.roster.refresh(id)
     return ConnectorDto.of(connector, services.user_id)
 
@@ -90,12 +97,14 @@ async def update(services: Services, id: ConnectorId, body: CreateConnectorOptio
 async def delete(services: Services, id: ConnectorId) -> None:
     """Delete a connector; its inbox and mails stay."""
     await connectors.remove(services.store, id)
+    _log.info("connector_deleted", connector=str(id))
     services.roster.forget(id)
 
 
 async def delete_all(services: Services) -> None:
     """Delete all connectors; their inboxes and mails stay."""
     for connector_id in await connectors.remove_all(services.store):
+        _log.info("connector_deleted", connector=str(connector_id))
         services.roster.forget(connector_id)
 
 
@@ -131,6 +140,9 @@ async def create_sync_settings(
     """Make these the connector's sync settings; effective at once."""
     settings = body.sync_settings(id)
     await connectors.put_sync_settings(services.store, settings)
+    _log.info(
+        "sync_settings_changed", connector=str(id), enabled=settings.enabled, interval_minutes=settings.interval_minutes
+    )
     services.roster.refresh(id)
     return ConnectorSyncSettingsDto.of(settings, services.user_id)
 
@@ -151,18 +163,23 @@ async def delete_sync_settings(services: Services, id: ConnectorId) -> None:
     await connectors.get(services.store, id)
     with suppress(NotFound):
         await connectors.remove_sync_settings(services.store, id)
+        _log.info("sync_settings_deleted", connector=str(id))
     services.roster.refresh(id)
 
 
 async def sync(services: Services, id: ConnectorId, query: SyncQuery) -> ConnectorSyncRequestResult:
     """Sync now; what fails at the mail server is part of the answer."""
+    _log.info("sync_asked", connector=str(id))
     report = await sync_now(services, id, since=query.since, mailbox=query.folder or None)
     return ConnectorSyncRequestResult.of(report, logging=query.logging)
 
 
 async def send_email(services: Services, id: ConnectorId, query: SendQuery, body: SendEmailOptions) -> SentEmailDto:  # noqa: ARG001
     """Send through the connector's SMTP server and answer after it did."""
-    return SentEmailDto.of(await send(services, id, await draft_of(services, id, body)), services.user_id)
+    draft = await draft_of(services, id, body)
+    _log.debug("send_asked", connector=str(id))
+    with wire_names():
+        return SentEmailDto.of(await send(services, id, draft), services.user_id)
 
 
 async def get_events(services: Services, id: ConnectorId, query: EventQuery) -> PageConnectorEvents:

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from inboxd import __version__
+from inboxd import __version__, logs
 from inboxd.accounts import open_account
 from inboxd.api.answers import Emit
 from inboxd.api.gate import new_key
-from inboxd.api.outgoing import control_draft_of
+from inboxd.api.outgoing import control_draft_of, wire_names
 from inboxd.api.wire.connectors import ConnectorSyncRequestResult, SyncQuery
 from inboxd.api.wire.control import (
     Arrival,
@@ -43,6 +43,7 @@ KEEP_ALIVE_SECONDS = 15.0
 _ROWS_AT_ONCE = 200
 # Two transactions may commit in another order than they began; so far back is looked again.
 _OVERLAP = timedelta(seconds=1)
+_log = logs.logger("api")
 
 
 async def get_status(services: Services) -> ControlStatus:
@@ -136,6 +137,7 @@ class _Arrivals:
 async def sync(services: Services, id: ConnectorId, query: SyncQuery, emit: Emit) -> None:
     """Sync now: lines of progress, at the end one with the result."""
     await connectors.get(services.store, id)
+    _log.info("sync_asked", connector=str(id))
     latest = _Latest()
     try:
         async with asyncio.TaskGroup() as group:
@@ -179,13 +181,17 @@ async def test(services: Services, id: ConnectorId, query: ProbeQuery, emit: Emi
 
 async def send_email(services: Services, id: ConnectorId, body: ControlSend) -> SentEmailDto:
     """Send a mail with its attachments through the connector's SMTP server."""
-    return SentEmailDto.of(await send(services, id, control_draft_of(body)), services.user_id)
+    draft = control_draft_of(body)
+    _log.debug("send_asked", connector=str(id))
+    with wire_names():
+        return SentEmailDto.of(await send(services, id, draft), services.user_id)
 
 
 async def create_key(services: Services, body: NewKey) -> CreatedKey:
     """Make an API key; its secret is shown this once."""
     key, whole, key_hash = new_key(body.name)
     await keys.add(services.store, key, key_hash)
+    _log.info("api_key_created", id=key.id, name=key.name)
     return CreatedKey(id=key.id, name=key.name, key=whole, created_at=key.created_at)
 
 
@@ -197,3 +203,5 @@ async def get_keys(services: Services) -> list[KeyDto]:
 async def delete_key(services: Services, key: KeyId) -> None:
     """Make an API key useless at once."""
     await keys.revoke(services.store, key)
+    found = await keys.find(services.store, key)
+    _log.info("api_key_revoked", id=key, name=found[0].name if found is not None else None)

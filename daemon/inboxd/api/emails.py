@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
+from inboxd import logs
 from inboxd.api.gate import Refusal
 from inboxd.api.wire.emails import (
     Email,
@@ -27,6 +28,7 @@ from inboxd.store import connectors, inboxes, messages
 from inboxd.waiter import wait_for_nth
 
 _ROWS_AT_ONCE = 500
+_log = logs.logger("api")
 
 
 async def get_inbox_emails(services: Services, inbox_id: InboxId, query: InboxEmailsQuery) -> list[EmailPreview]:
@@ -70,12 +72,22 @@ async def get(services: Services, email_id: MessageId) -> Email:
     return await _read(services, await messages.get(services.store, email_id))
 
 
+async def peek(services: Services, email_id: MessageId) -> Email:
+    """One whole mail, which stays as unread as it was."""
+    return await _whole(services, await messages.get(services.store, email_id))
+
+
 async def _read(services: Services, message: Message) -> Email:
+    whole = await _whole(services, message)
+    if message.read:
+        return whole
+    marked = await messages.mark_read(services.store, message.id, read=True)
+    return whole.model_copy(update={"read": marked.read, "updated_at": marked.updated_at})
+
+
+async def _whole(services: Services, message: Message) -> Email:
     raw = await messages.raw(services.store, message.id)
-    content = await asyncio.to_thread(parse_body, raw)
-    if not message.read:
-        message = await messages.mark_read(services.store, message.id, read=True)
-    return Email.whole(message, content, services.user_id)
+    return Email.whole(message, await asyncio.to_thread(parse_body, raw), services.user_id)
 
 
 async def get_raw(services: Services, email_id: MessageId) -> bytes:
@@ -91,13 +103,23 @@ async def get_raw_json(services: Services, email_id: MessageId) -> RawEmailJson:
 async def delete(services: Services, email_id: MessageId) -> None:
     """Delete a mail here; later syncs do not bring it back, and its server keeps it."""
     await messages.remove(services.store, email_id)
+    _log.info("email_deleted", email=str(email_id))
 
 
 async def wait_for_latest(services: Services, query: WaitQuery) -> Email:
-    """The newest mail of an inbox, at once or as soon as one arrives; 408 when none does in time."""
+    """The newest mail of an inbox, at once or as soon as one arrives, read from now on; 408 when none does in time."""
+    return await _read(services, await _await_latest(services, query))
+
+
+async def peek_latest(services: Services, query: WaitQuery) -> Email:
+    """The same, but the mail stays as unread as it was."""
+    return await _whole(services, await _await_latest(services, query))
+
+
+async def _await_latest(services: Services, query: WaitQuery) -> Message:
     await inboxes.get(services.store, InboxId(query.inbox_id))
     found = await wait_for_nth(services, query.filter(), query.window(), 0, query.timeout / 1000)
     if found is None:
         waited = f"no matching email arrived within {query.timeout} ms"
         raise Refusal(HTTPStatus.REQUEST_TIMEOUT, f"Failed to satisfy email query for inbox {query.inbox_id}: {waited}")
-    return await _read(services, found)
+    return found

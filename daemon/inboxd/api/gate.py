@@ -7,13 +7,14 @@ import hmac
 import re
 import secrets
 import socket
+import time
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Final, final
 
 from aiohttp import web
 
-from inboxd import errors
+from inboxd import errors, logs
 from inboxd.api.wire import codec
 from inboxd.api.wire.shapes import write_date
 from inboxd.model import ApiKey, KeyId, utc_now
@@ -27,6 +28,8 @@ HOW_TO_CREATE: Final = (
 KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(rf"{KEY_PREFIX}_([A-Za-z0-9]{{1,64}})_([\w-]{{1,200}})", re.ASCII)
 _TOUCH_EVERY: Final = timedelta(minutes=1)
+_LOG_EVERY_SECONDS: Final = 1.0
+_log = logs.logger("api")
 
 # The most specific class decides. 422: the same request cannot work until somebody changes it or the mail account.
 STATUSES: Final[dict[type[BaseException], HTTPStatus]] = {
@@ -88,15 +91,31 @@ def is_trusted(request: web.BaseRequest) -> bool:
     return sock is not None and sock.family == socket.AF_UNIX
 
 
-async def admit(services: Services, request: web.BaseRequest) -> None:
-    """Let the request pass, or refuse it with 401. The key itself goes nowhere but into a hash."""
-    given = request.headers.get("x-api-key") or request.query.get("apiKey") or ""
-    if given and (_is_setting(services, given) or await _is_created(services, given)):
-        return
-    what = "this API key is unknown or revoked" if given else "an API key is missing"
-    if services.settings.api.key is None and not await keys.any_active(services.store):
-        what = "no API key exists yet"
-    raise Refusal(HTTPStatus.UNAUTHORIZED, f"{what}; {HOW_TO_CREATE}")
+@final
+class Gate:
+    """Lets in who has a key, and logs who has none: at most one line a second for each address."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._logged: dict[str, float] = {}
+
+    async def admit(self, request: web.BaseRequest) -> None:
+        """Let the request pass, or refuse it with 401. The key itself goes nowhere but into a hash."""
+        services = self._services
+        given = request.headers.get("x-api-key") or request.query.get("apiKey") or ""
+        if given and (_is_setting(services, given) or await _is_created(services, given)):
+            return
+        what = "this API key is unknown or revoked" if given else "an API key is missing"
+        if services.settings.api.key is None and not await keys.any_active(services.store):
+            what = "no API key exists yet"
+        if self._may_log(peer := request.remote or "unknown", time.monotonic()):
+            _log.warning("request_refused", peer=peer, reason=what)
+        raise Refusal(HTTPStatus.UNAUTHORIZED, f"{what}; {HOW_TO_CREATE}")
+
+    def _may_log(self, peer: str, now: float) -> bool:
+        recent = {address: at for address, at in self._logged.items() if now - at < _LOG_EVERY_SECONDS}
+        self._logged = {peer: now} | recent
+        return peer not in recent
 
 
 def _is_setting(services: Services, given: str) -> bool:

@@ -57,15 +57,14 @@ def read_query(model: type[Request], query: MultiMapping[str]) -> Request:
 async def read_body(model: type[Request], request: web.BaseRequest) -> Request:
     """The JSON body as `model`, whatever its Content-Type; no body is an empty object.
 
-    400: not JSON, or a value that cannot be used; 422: not this model's fields and types; 413 and 415.
+    400: not JSON, or something in it that cannot be used; 413 and 415.
     ClientGoneError when the client hung up before its end.
     """
     raw = await _read_bytes(request)
     try:
         return codec.read(model, _parse(raw) if raw else {})
     except MisfitError as error:
-        status = HTTPStatus.BAD_REQUEST if error.unusable else HTTPStatus.UNPROCESSABLE_ENTITY
-        raise Refusal(status, str(error)) from None
+        raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
 
 
 async def _read_bytes(request: web.BaseRequest) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, get_type_hints
@@ -18,7 +18,8 @@ class Route:
     """An operation: called as `handler(services, path ids by name, query=…, body=…)`.
 
     `status`: of a good answer. `lines`: the handler gets `emit` too, and answers with a stream of such JSON lines.
-    `held`: it may wait long, and is ended when the daemon stops. `socket_only`: it does not exist on TCP.
+    `held`: it may wait long, and is ended when the daemon stops. `socket_only`: it does not exist on TCP. `head`:
+    called for HEAD where GET leaves a trace.
     """
 
     operation: str
@@ -30,6 +31,7 @@ class Route:
     lines: type[Answer] | None = None
     held: bool = False
     socket_only: bool = False
+    head: Callable[..., Awaitable[object]] | None = None
 
     @property
     def query(self) -> type[Request] | None:
@@ -99,12 +101,16 @@ _INBOXES: Final = (
 )
 _EMAILS: Final = (
     Route("getEmailsPaginated", "GET", "/emails", emails.get_emails_page),
-    Route("getEmail", "GET", "/emails/{emailId}", emails.get),
+    Route("getEmail", "GET", "/emails/{emailId}", emails.get, head=emails.peek),
     Route("getRawEmailContents", "GET", "/emails/{emailId}/raw", emails.get_raw, content_type=TEXT),
     Route("getRawEmailJson", "GET", "/emails/{emailId}/raw/json", emails.get_raw_json),
     Route("deleteEmail", "DELETE", "/emails/{emailId}", emails.delete, 204),
 )
-_WAITS: Final = (Route("waitForLatestEmail", "GET", "/waitForLatestEmail", emails.wait_for_latest, held=True),)
+_WAITS: Final = (
+    Route(
+        "waitForLatestEmail", "GET", "/waitForLatestEmail", emails.wait_for_latest, held=True, head=emails.peek_latest
+    ),
+)
 
 
 def _control(
@@ -124,3 +130,28 @@ _CONTROL: Final = (
     _control("DELETE", "/keys/{key}", control.delete_key, 204),
 )
 ROUTES: Final[tuple[Route, ...]] = (*_CONNECTORS, *_INBOXES, *_EMAILS, *_WAITS, *_CONTROL)
+
+# Where MailSlurp's other products begin, by the first segment of their paths, and what they are.
+OTHER_PRODUCTS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("agent", "ai", "ai-transformers", "waitForAIMessage", "waitForAIMessages"), "AI"),
+    **dict.fromkeys(("phone", "sms", "missed-sms", "waitForSms", "waitForLatestSms"), "phone numbers and SMS"),
+    **dict.fromkeys(("bounce", "missed-emails", "spam-emails"), "records of bounced, missed and spam mails"),
+    **dict.fromkeys(("domains", "domain-monitor"), "domains"),
+    **dict.fromkeys(("email-audits", "email-verification", "tools"), "checks of addresses and mails"),
+    **dict.fromkeys(("campaign-probe", "device-preview-targets", "inbox-placement-tests"), "campaign tests"),
+    **dict.fromkeys(("guest-portal", "scim", "auth", "mfa", "audit-logs", "consent"), "accounts and sign-in"),
+    **dict.fromkeys(("imap", "mail-server"), "hosted mail servers"),
+    **dict.fromkeys(("mcp", ".well-known"), "MCP"),
+    **dict.fromkeys(("rulesets", "forwarders", "repliers"), "rules, forwarders and repliers"),
+    "aliases": "aliases",
+    "bulk": "bulk actions",
+    "contacts": "contacts",
+    "expired": "expired inboxes",
+    "export": "exports",
+    "forms": "forms",
+    "groups": "groups",
+    "sending-connections": "sending connections",
+    "templates": "templates",
+    "test": "deliverability tests",
+    "tracking": "tracking pixels",
+}

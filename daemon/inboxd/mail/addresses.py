@@ -23,6 +23,9 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+# A phrase and one angle-addr (RFC 5322 §3.4): nothing that would make it two mailboxes, a group or a comment.
+_NAMED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^"<>()\[\],:;\\])*<[^<>]*>\Z')
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FORBIDDEN = re.compile(r"[\s\x00-\x20\x7f-\x9f<>()\[\],;:\\\"\u2028\u2029]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\Z", re.IGNORECASE)
 
@@ -104,6 +107,22 @@ def _bare(text: str) -> tuple[str, str]:
         return text, ""
     chosen = next((word for word in reversed(words) if "@" in word), None)
     return (chosen, decode_words(" ".join(word for word in words if word is not chosen))) if chosen else (text, "")
+
+
+def mailbox(name: str, text: str) -> Address:
+    """The one mailbox of `name@example.com` or `Name <name@example.com>`; Invalid naming the field `name` otherwise.
+
+    Its address is fit for an envelope, as by `validate`.
+    """
+    text = text.strip(" ")
+    if _CONTROLS.search(text):
+        raise Invalid(name, "must not hold line breaks, NUL or other control characters")
+    if "<" not in text:
+        return Address(raw=text, address=validate(name, text))
+    found = read([text]) if _NAMED.match(text) else ()
+    if len(found) != 1:
+        raise Invalid(name, f"{_shown(text)} is not a mailbox; write it as name@domain or Name <name@domain>")
+    return Address(raw=text, address=validate(name, found[0].address), name=found[0].name)
 
 
 def validate(name: str, address: str) -> str:

@@ -15,7 +15,7 @@ from uuid import uuid4
 from inboxd.errors import Invalid
 from inboxd.mail import addresses, compose
 from inboxd.mail.charsets import clean
-from inboxd.mails import Draft
+from inboxd.mails import Address, Draft
 from inboxd.model import utc_now
 
 # 7bit: no server has to offer 8BITMIME for a mail of ours.
@@ -49,8 +49,8 @@ def build(draft: Draft, *, message_id: str | None = None, date: datetime | None 
     `message_id` and `date` are made now unless given. Blocks for about 20 ms per MB of attachments.
     """
     sender = addresses.validate("sender", draft.sender)
-    to, cc, bcc = (_validated(name, getattr(draft, name)) for name in ("to", "cc", "bcc"))
-    recipients = tuple(dict.fromkeys((*to, *cc, *bcc)))
+    to, cc, bcc = (_mailboxes(name, getattr(draft, name)) for name in ("to", "cc", "bcc"))
+    recipients = tuple(dict.fromkeys(mailbox.address for mailbox in (*to, *cc, *bcc)))
     if not recipients:
         raise Invalid("to", "name at least one recipient")
     identity = message_id or f"{uuid4().hex}@{sender.rpartition('@')[2]}"
@@ -58,7 +58,7 @@ def build(draft: Draft, *, message_id: str | None = None, date: datetime | None 
         raise Invalid("message_id", f"{identity[:80]!a} cannot be a Message-ID")
     fields = [
         compose.address_field("From", [compose.mailbox(compose.check("sender_name", draft.sender_name or ""), sender)]),
-        *(compose.address_field(name, list(group)) for name, group in (("To", to), ("Cc", cc)) if group),
+        *(_written(name, group) for name, group in (("To", to), ("Cc", cc)) if group),
         *_reply_to(draft),
         compose.text_field("Subject", compose.check("subject", draft.subject)),
         f"Date: {format_datetime(date or utc_now())}\r\n",
@@ -76,13 +76,17 @@ def build(draft: Draft, *, message_id: str | None = None, date: datetime | None 
     )
 
 
-def _validated(name: str, given: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(addresses.validate(name, address) for address in given)
+def _mailboxes(name: str, given: tuple[str, ...]) -> tuple[Address, ...]:
+    return tuple(addresses.mailbox(name, text) for text in given)
+
+
+def _written(name: str, group: tuple[Address, ...]) -> str:
+    return compose.address_field(name, [compose.mailbox(mailbox.name, mailbox.address) for mailbox in group])
 
 
 def _reply_to(draft: Draft) -> Iterator[str]:
     if draft.reply_to is not None:
-        yield compose.address_field("Reply-To", [addresses.validate("reply_to", draft.reply_to)])
+        yield _written("Reply-To", _mailboxes("reply_to", (draft.reply_to,)))
 
 
 def _custom(draft: Draft) -> Iterator[str]:

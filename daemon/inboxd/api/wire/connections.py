@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from inboxd.api.wire.search_terms import check_terms
 from inboxd.api.wire.shapes import Answer, Date, Host, Line, Port, Request, Sparse, host_name, one_line
 from inboxd.api.wire.wishes import Wish
 from inboxd.model import Connection, Kind, Secret, Step, Tls
@@ -44,25 +45,6 @@ def _trust(text: str) -> str:
     return "*" if "*" in hosts else ",".join(hosts)
 
 
-def search_keys(text: str) -> str:
-    """An IMAP SEARCH key list on one line (RFC 3501 §6.4.4): quotes and parentheses balanced, no literals."""
-    if not text.isascii():
-        raise ValueError("use ASCII characters only")
-    outside = re.sub(r'"(?:[^"\\]|\\["\\])*"', '""', text)
-    if outside.count('"') % 2 or "\\" in outside:
-        raise ValueError("close every quote, and escape quotes and backslashes inside with a backslash")
-    if "{" in outside or "}" in outside:
-        raise ValueError("write strings in quotes; literals such as {5} cannot be used here")
-    depth = 0
-    for mark in re.findall(r"[()]", outside):
-        depth += 1 if mark == "(" else -1
-        if depth < 0:
-            break
-    if depth:
-        raise ValueError("close every parenthesis")
-    return text
-
-
 def _hello_name(text: str) -> str:
     """The name said in EHLO: ASCII; empty for the machine's own."""
     if not text.isascii():
@@ -81,7 +63,7 @@ HelloName = Annotated[str, AfterValidator(_hello_name)]
 Mechanisms = Annotated[list[str], AfterValidator(_mechanisms)]
 Protocols = Annotated[list[str], AfterValidator(_protocols)]
 Trust = Annotated[Line, AfterValidator(_trust)]
-SearchKeys = Annotated[Line, AfterValidator(search_keys)]
+SearchKeys = Annotated[Line, AfterValidator(check_terms)]
 
 
 class ConnectionOptions(Request):

@@ -13,6 +13,7 @@ from inboxd.errors import Invalid
 from inboxd.mails import Sent
 
 PLAIN, HTML = "text/plain", "text/html"
+_NO_UPLOADS = "no upload with this id exists; this version takes attachments only through inboxctl send"
 
 
 def _header_name(text: str) -> str:
@@ -74,7 +75,7 @@ class SendEmailOptions(Request):
             ("template", self.template, "templates are not supported; send the body itself"),
             ("toGroup", self.to_group, "groups are not supported; list the addresses in to"),
             ("toContacts", self.to_contacts, "contacts are not supported; list the addresses in to"),
-            ("attachments", self.attachments, "uploads come later; send without attachments, or with inboxctl send"),
+            ("attachments", self.attachments, _NO_UPLOADS),
             ("addTrackingPixel", self.add_tracking_pixel, "tracking pixels are not supported"),
             ("isXAmpHtml", self.is_x_amp_html, "AMP bodies are not supported"),
         ):
@@ -123,21 +124,18 @@ class SentEmailDto(Answer):
     def of(cls, sent: Sent, user_id: UUID) -> Self:
         """The wire form of a sent mail."""
         message_id = without_brackets(sent.header_message_id)
+        to, cc, bcc = ([Person.read(text) for text in group] for group in (sent.to, sent.cc, sent.bcc))
         return cls(
             id=sent.id,
             user_id=user_id,
             inbox_id=sent.inbox_id,
-            to=list(sent.to),
+            to=[person.email_address for person in to],
             from_=sent.sender.address,
             sender=Person.of(sent.sender),
-            recipients=EmailRecipients(
-                to=[Person.read(text) for text in sent.to],
-                cc=[Person.read(text) for text in sent.cc],
-                bcc=[Person.read(text) for text in sent.bcc],
-            ),
-            reply_to=sent.reply_to,
-            cc=list(sent.cc),
-            bcc=list(sent.bcc),
+            recipients=EmailRecipients(to=to, cc=cc, bcc=bcc),
+            reply_to=Person.read(sent.reply_to).email_address if sent.reply_to else None,
+            cc=[person.email_address for person in cc],
+            bcc=[person.email_address for person in bcc],
             attachments=list(sent.attachments),
             subject=sent.subject,
             body_md5_hash=body_hash(sent.body),

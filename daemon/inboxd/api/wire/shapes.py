@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Self, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, Self, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from inboxd.mail.addresses import read as read_addresses
 from inboxd.mails import Address
@@ -38,8 +39,10 @@ MOST_PAGE = 1_000_000_000
 MOST_ROWS = 1_000
 MOST_MAILS = 100
 MOST_MILLISECONDS = 299_999
+_NO_DATE = "is not a date such as 2026-01-31T12:00:00Z"
 _SPACE_FOR_PLUS = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")
 # PostgreSQL keeps no NUL in text, and half a character (bytes of a query that are not UTF-8) is no text at all.
+FOUL_TEXT: Final = "foul_text"
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _HOST = re.compile(r"[^\s/\\@:,;\"<>()\[\]\x00-\x1f\x7f]{1,253}")
 _ADDRESS = re.compile(r"[^@\s,;<>()\x00-\x1f\x7f]{1,200}@[^@\s,;<>()\x00-\x1f\x7f]{1,253}")
@@ -64,7 +67,7 @@ class Request(Wire):
         present = {name: value for name, value in cast("dict[str, object]", given).items() if value is not None}
         for name, value in present.items():
             if _NO_TEXT.search(_text_in(value)):
-                raise ValueError(f"{name} holds NUL or bytes that are not UTF-8; remove them")
+                raise PydanticCustomError(FOUL_TEXT, "not text", {"path": (name,)})
         return present
 
 
@@ -91,13 +94,13 @@ def read_date(given: object) -> object:
     if isinstance(given, datetime):
         return given
     if not isinstance(given, str):
-        raise ValueError("write it as an ISO 8601 time, for example 2026-01-02T03:04:05Z")  # noqa: TRY004
+        raise ValueError(_NO_DATE)  # noqa: TRY004
     try:
         # A client that forgot to percent-encode +00:00 sends a space.
         read = datetime.fromisoformat(_SPACE_FOR_PLUS.sub("+", given) if "T" in given else given)
         return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise ValueError("write it as an ISO 8601 time, for example 2026-01-02T03:04:05Z") from error
+        raise ValueError(_NO_DATE) from error
 
 
 def write_date(moment: datetime) -> str:
@@ -150,7 +153,7 @@ class Sort(enum.Enum):
 
 
 Date = Annotated[datetime, BeforeValidator(read_date), PlainSerializer(write_date, return_type=str)]
-Line = Annotated[str, AfterValidator(one_line), Field(max_length=4_096)]
+Line = Annotated[str, Field(max_length=4_096), AfterValidator(one_line)]
 Host = Annotated[str, AfterValidator(host_name)]
 MailAddress = Annotated[str, AfterValidator(one_line), AfterValidator(email_address)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
