@@ -207,7 +207,7 @@ def test_a_failed_sync_fails_in_the_servers_words_and_shows_its_log(daemon: Stan
 def test_sync_json_is_the_stream_itself(daemon: StandIn) -> None:
     daemon.add_connector("work")
     daemon.lines = sync_lines(syncResult={"emailSyncCount": 0, "logs": [], "emailIds": []})
-    lines = shown(daemon, "sync", "work", "--json").splitlines()
+    lines = shown(daemon, "sync", "work", "--json", "--log").splitlines()
     assert [json.loads(line) for line in lines] == [line for line in daemon.lines if line is not None]
 
 

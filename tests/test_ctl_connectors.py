@@ -240,7 +240,7 @@ def test_what_cannot_be_used_is_bad_input(daemon: StandIn, args: tuple[str, ...]
 def test_what_the_daemon_blames_on_the_input_is_bad_input(daemon: StandIn, secret: Path) -> None:
     result = call(daemon, *ADD, "--email", "nonsense", "--password-file", str(secret))
     assert result.exit_code == 2
-    assert result.stderr == "inboxctl: emailAddress: write a mail address, for example name@example.com\n"
+    assert result.stderr == "inboxctl: --email: write a mail address, for example name@example.com\n"
 
 
 def test_a_name_in_use_is_not_added_twice(daemon: StandIn, secret: Path) -> None:

@@ -92,13 +92,15 @@ def _json_test(daemon: Daemon) -> str:
     return done.stdout
 
 
-def test_watch_prints_a_line_as_mail_arrives(daemon: Daemon, user: User, dovecot: Dovecot) -> None:
+def test_watch_prints_a_line_as_mail_arrives_until_the_daemon_stops(
+    daemon: Daemon, user: User, dovecot: Dovecot
+) -> None:
     daemon.await_count(connector(daemon), 1)
     daemon.await_state(connector(daemon), "idle")
     watching = subprocess.Popen(
         [sys.executable, "-u", "-c", "from inboxd.ctl import main; main()", "--socket", str(daemon.socket), "watch",
          "work", "--json"],
-        env=daemon.environment, stdout=subprocess.PIPE, text=True,
+        env=daemon.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     output = watching.stdout
     assert output is not None
@@ -112,9 +114,12 @@ def test_watch_prints_a_line_as_mail_arrives(daemon: Daemon, user: User, dovecot
             daemon.await_count(connector(daemon), number)
             if select.select([output], [], [], 1.0)[0]:
                 lines.append(output.readline())
+        assert daemon.stop() == 0
+        _, complaint = watching.communicate(timeout=30)
     finally:
         watching.kill()
         watching.communicate()
+    assert (watching.returncode, complaint) == (3, "inboxctl: inboxd is stopping; ask again later\n")
     row = json.loads(lines[0])
     assert (row["connectorName"], row["subject"], row["from"]) == ("work", "another mail", "bob@example.test")
 

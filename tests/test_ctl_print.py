@@ -32,7 +32,15 @@ def test_sizes_and_times_are_for_people() -> None:
         "-", "0 B", "999 B", "1.0 kB", "12 kB", "1.0 MB", "5.0 GB",
     ]  # fmt: skip
     now = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
-    moments = ["2026-11-22T11:59:59.900Z", "2026-11-22T11:58:00Z", "2026-11-20T12:00:00Z", "2026-11-22T12:00:12Z"]
-    assert [ago(each, now) for each in (None, *moments)] == ["never", "just now", "2 min ago", "2 d ago", "in 12 s"]
+    moments = [
+        "2026-11-22T11:59:59.900Z",
+        "2026-11-22T11:58:00Z",
+        "2026-11-20T12:00:00Z",
+        "2026-11-22T12:00:12Z",
+        "2026-11-22T12:00:00.300Z",
+    ]
+    assert [ago(each, now) for each in (None, *moments)] == [
+        "never", "just now", "2 min ago", "2 d ago", "in 12 s", "in a moment",
+    ]  # fmt: skip
     assert ago("2025-01-15T12:00:00Z", now) == "2025-01-15"
     assert [duration(seconds) for seconds in (0.2, 61, 3600, 93_784)] == ["0 s", "1 min 1 s", "1 h", "1 d 2 h"]

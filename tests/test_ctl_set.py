@@ -90,7 +90,7 @@ def test_what_only_the_daemon_finds_wrong_is_said_in_its_words(daemon: StandIn) 
     row = daemon.add_connector("work")
     daemon.refuse = "searchTerms: close every quote"
     result = call(daemon, "connector", "set", row["id"], "--search", 'FROM "x')
-    assert (result.exit_code, result.stderr) == (2, "inboxctl: searchTerms: close every quote\n")
+    assert (result.exit_code, result.stderr) == (2, "inboxctl: --search: close every quote\n")
 
 
 def test_a_new_password_is_not_sent_to_an_smtp_account_of_another_name(daemon: StandIn) -> None:

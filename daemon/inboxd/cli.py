@@ -52,8 +52,10 @@ def demo(seconds: float | None, folder: Path | None) -> None:
     """Show mail arriving: an embedded mail server, the real daemon, one connector."""
     from inboxd.demo import show
 
-    status = uvloop.run(show(seconds, folder))
-    sys.exit(status)
+    try:
+        sys.exit(uvloop.run(show(seconds, folder)))
+    except* BrokenPipeError:  # `inboxd demo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:

@@ -7,10 +7,14 @@ at the socket.
 from __future__ import annotations
 
 import io
+import os
+import re
 import sys
+from contextlib import suppress
+from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
 
 from inboxd import __version__
 from inboxd.ctl_command import Control, Group, pass_control, shared_options
@@ -21,6 +25,30 @@ from inboxd.ctl_runs import sync, test, watch
 
 PROGRAM = "inboxctl"
 _COMPLETE_VARIABLE = "_INBOXCTL_COMPLETE"
+
+
+class QuotingBashComplete(BashComplete):
+    """As click's, but what is offered is quoted for the command line it is put into."""
+
+    source_template = BashComplete.source_template.replace("read type value", "read -r type value").replace(
+        "+=($value)", '+=("$value")'
+    )
+
+    def format_completion(self, item: CompletionItem[Any]) -> str:
+        """`type,value`, the value escaped by what its word began with."""
+        begun = os.environ["COMP_WORDS"].splitlines()
+        number = int(os.environ["COMP_CWORD"])
+        quote = begun[number][:1] if number < len(begun) else ""
+        if quote == "'":
+            value = item.value.replace("'", "'\\''")
+        elif quote == '"':
+            value = re.sub(r'([\\"$`])', r"\\\1", item.value)
+        else:
+            value = re.sub(r"([^\w@%+=:,./-])", r"\\\1", item.value)
+        return f"{item.type},{value}"
+
+
+add_completion_class(QuotingBashComplete)
 
 
 @click.group(
@@ -59,7 +87,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    cli.main(prog_name=PROGRAM, complete_var=_COMPLETE_VARIABLE)
+    try:
+        cli.main(prog_name=PROGRAM, complete_var=_COMPLETE_VARIABLE)
+    except OSError as error:
+        # What is still in the buffers would fail once more at the interpreter's end.
+        with suppress(OSError):
+            click.echo(f"inboxctl: input or output failed: {error.strerror or error}", err=True)
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,18 @@ One table of keys feeds both: `imap.host` is `--imap-host` on the command line a
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
-from inboxd.ctl_client import BadInput, Row
+from inboxd.ctl_client import BadInput, Refused, Row
 
 Form = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,7 +54,7 @@ class Key:
 NAME = Key("name", click.STRING, "Name of the connector.")
 SYNC = Key("sync", click.BOOL, "Fetch new mail by itself.")
 KEYS = (
-    Key("email", click.STRING, "Email address of the mailbox.", "ADDRESS"),
+    Key("email", click.STRING, "Email address of the mailbox.", "ADDRESS", "emailAddress"),
     Key("imap.host", click.STRING, "IMAP server.", "HOST", "imapHost"),
     Key("imap.port", _PORT, "Its port; by default the one of the TLS mode.", "PORT", "imapPort"),
     Key("imap.tls", _TLS, "How the connection is secured; by default what the port stands for, else implicit."),
@@ -63,10 +65,19 @@ KEYS = (
     Key("smtp.port", _PORT, "Its port; by default the one of the TLS mode.", "PORT", "smtpPort"),
     Key("smtp.tls", _TLS, "How the connection is secured; by default what the port stands for, else implicit."),
     Key("smtp.user", click.STRING, "Login name; by default the one of IMAP.", "USER", "smtpUsername"),
-    Key("interval", click.IntRange(1), "Minutes between the safety-net syncs beside IDLE.", "MINUTES"),
+    Key("interval", click.IntRange(1), "Minutes between the safety-net syncs beside IDLE.", "MINUTES", "syncInterval"),
     Key("password_file", _FILE, "File whose one line is the password.", "FILE"),
     Key("smtp.password_file", _FILE, "The same for SMTP, when its password is another one.", "FILE"),
 )
+_PATH = re.compile(r"\bcreateConnector\w*Options\.")
+_WORDS = {key.wire: key.flag for key in KEYS if key.wire} | {
+    "imapSsl": "--imap-tls",
+    "smtpSsl": "--smtp-tls",
+    "startTls": "TLS",
+    "imapPassword": "the IMAP password",
+    "smtpPassword": "the SMTP password",
+}
+_FIELD = re.compile(rf"\b({'|'.join(_WORDS)})\b")
 _IN_FILE = {key.name: key for key in (NAME, SYNC, *KEYS)}
 
 
@@ -143,6 +154,20 @@ def new_connection_json(filled: Form, half: str, login: str | None, password: st
 def sync_json(minutes: int | None, *, enabled: bool = True) -> Row:
     """Automatic sync, at least every so many minutes."""
     return {"syncEnabled": enabled, "syncScheduleType": "INTERVAL", "syncInterval": minutes}
+
+
+@contextmanager
+def in_options() -> Generator[None]:
+    """What the daemon refuses in the block is told by the options the user typed instead of the wire's fields."""
+    try:
+        yield
+    except Refused as error:
+        raise type(error)(as_options(error.message)) from error
+
+
+def as_options(message: str) -> str:
+    """A message with `createConnectorImapConnectionOptions.imapHost` and `imapHost` as `--imap-host`."""
+    return _FIELD.sub(lambda field: _WORDS[field[0]], _PATH.sub("", message))
 
 
 def tls_flags(half: str, mode: str) -> Row:

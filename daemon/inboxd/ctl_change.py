@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inboxd.ctl_account import HALVES, Form, Passwords, connection_json, new_connection_json, sync_json
+from inboxd.ctl_account import HALVES, Form, Passwords, connection_json, in_options, new_connection_json, sync_json
 from inboxd.ctl_client import BadInput, Client, Row, inner
 from inboxd.ctl_command import label
 
 
 def change(client: Client, row: Row, filled: Form, passwords: Passwords) -> list[str]:
     """Bring the connector to what the form says; the names of what was changed, in words."""
-    return [
-        *_change_connections(client, row, filled, passwords),
-        *_change_sync(client, row, filled),
-        *_change_connector(client, row, filled),
-    ]
+    with in_options():
+        return [
+            *_change_connections(client, row, filled, passwords),
+            *_change_sync(client, row, filled),
+            *_change_connector(client, row, filled),
+        ]
 
 
 def _change_connector(client: Client, row: Row, filled: Form) -> list[str]:

@@ -29,7 +29,9 @@ SEND_SECONDS = 1800.0
 STREAM_SILENCE_SECONDS = 600.0
 PAGE_SIZE = 100
 _HOW_TO_START = "start it with: systemctl start inboxd, or: inboxd run"
+_STOPPING = "inboxd is stopping"
 _BAD_INPUT = frozenset({400, 413})
+_NO_SHELLS = frozenset({"nologin", "false", "sync", "halt", "shutdown"})
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _ERROR_FIELDS = frozenset({"message", "status", "error", "path", "timestamp", "field"})
 
@@ -172,7 +174,7 @@ class Client:
         return envelope
 
     def stream(self, method: str, route: str, **query: object) -> Iterator[Row]:
-        """The lines of an NDJSON answer as they come, keep-alives left out; an error line raises Refused."""
+        """The lines of an NDJSON answer as they come, keep-alives left out; an error line raises its Failure."""
         with self._answer(method, route, query, None, STREAM_SILENCE_SECONDS) as answer:
             for line in answer:
                 if line.strip():
@@ -243,7 +245,10 @@ def _decoded(payload: bytes) -> Any:
         raise Failure("the answer is not JSON: does something else than inboxd listen there?") from error
 
 
-def _refusal(message: str, status: object) -> Refused:
+def _refusal(message: str, status: object) -> Failure:
+    # 503 is also what a mail server's pause and a full disk are told by.
+    if status == http.HTTPStatus.SERVICE_UNAVAILABLE and message.startswith(_STOPPING):
+        return DaemonAway(message)
     return InputRefused(message) if status in _BAD_INPUT else Refused(message)
 
 
@@ -263,10 +268,19 @@ def _who_may(path: Path) -> str:
     for place in (path, *path.parents):
         with suppress(OSError):
             owner = place.stat()
-            user, group = str(owner.st_uid), str(owner.st_gid)
+            account, group = None, str(owner.st_gid)
             with suppress(KeyError):
-                user = pwd.getpwuid(owner.st_uid).pw_name
+                account = pwd.getpwuid(owner.st_uid)
             with suppress(KeyError):
                 group = grp.getgrgid(owner.st_gid).gr_name
-            return f"{place} belongs to user {user} and group {group}: join that group, or use: sudo -u {user} inboxctl"
+            user = account.pw_name if account is not None else owner.st_uid
+            call = sudo_call(account)
+            return f"{place} belongs to user {user} and group {group}: join that group, or use: {call}"
     return "ask the user who runs inboxd"
+
+
+def sudo_call(owner: pwd.struct_passwd | None) -> str:
+    """How to call inboxctl with the rights of a socket's owner; as root unless that is a person who can log in."""
+    if owner is None or owner.pw_uid == 0 or Path(owner.pw_shell).name in _NO_SHELLS:
+        return "sudo inboxctl"
+    return f"sudo -u {owner.pw_name} inboxctl"

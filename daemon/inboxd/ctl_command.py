@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from inboxd.ctl_client import Client, Failure, Row, find_socket, is_id
+from inboxd.ctl_client import BadInput, Client, Failure, Row, find_socket, is_id
 from inboxd.ctl_print import neutral, print_json
 
 T = TypeVar("T")
@@ -83,24 +83,34 @@ pass_control = click.make_pass_decorator(Control, ensure=True)
 
 
 def find_connector(client: Client, name: str) -> Row:
-    """The connector with that name, email address or id; a Failure that names similar ones when there is none."""
+    """The connector with that name, email address or id.
+
+    Failure names similar ones when there is none, BadInput the ids when several go by that name.
+    """
     if is_id(name):
         found: Row = client.get(f"/connectors/{name}")
         return found
-    lookups = [("/connectors/by-name", {"name": name})]
-    if "@" in name:
-        lookups.append(("/connectors/by-email-address", {"emailAddress": name}))
-    for route, query in lookups:
-        answer = client.get(route, **query)
-        if answer["present"]:
-            return answer["result"]
-    raise Failure(f"there is no connector {name!r}{_similar(client, name)}")
+    rows: list[Row] = client.page("/connectors")["content"]
+    named = [row for row in rows if row.get("name") == name]
+    matching = named or [row for row in rows if str(row.get("emailAddress") or "").lower() == name.lower()]
+    if len(matching) > 1:
+        ids = ", ".join(row["id"] for row in matching)
+        raise BadInput(f"{len(matching)} connectors go by {name!r}; say which by its id: {ids}")
+    if not matching:
+        raise Failure(f"there is no connector {name!r}{_similar(rows, name)}")
+    return matching[0]
 
 
-def _similar(client: Client, name: str) -> str:
+def refuse_taken(client: Client, name: str) -> None:
+    """Failure when a connector has that name already."""
+    if client.get("/connectors/by-name", name=name)["present"]:
+        raise Failure(f"there is a connector {name!r} already; change it with: inboxctl connector set")
+
+
+def _similar(rows: list[Row], name: str) -> str:
     from difflib import get_close_matches
 
-    names = [row["name"] for row in client.page("/connectors")["content"] if row.get("name")]
+    names = [row["name"] for row in rows if row.get("name")]
     close = get_close_matches(name, names, n=3)
     if close:
         return f"; did you mean {' or '.join(close)}?"
@@ -112,13 +122,19 @@ def label(row: Row) -> str:
     return neutral(str(row.get("name") or row.get("emailAddress") or row["id"]))
 
 
-def complete_connector(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-    """The names the shell offers; none when the daemon is away."""
+def offered(ctx: click.Context, route: str, **query: object) -> Any:
+    """The daemon's answer for the shell to choose from; None when it is away or slow."""
     control = ctx.ensure_object(Control)
     try:
-        rows = Client(find_socket(control.socket), _COMPLETION_SECONDS).get("/connectors", size=100)["content"]
+        return Client(find_socket(control.socket), _COMPLETION_SECONDS).get(route, **query)
     except Failure:
-        return []
+        return None
+
+
+def complete_connector(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The names the shell offers; none when the daemon is away."""
+    page: Row = offered(ctx, "/connectors", size=100) or {"content": []}
+    rows: list[Row] = page["content"]
     names = [str(row.get("name") or row["id"]) for row in rows]
     return [CompletionItem(name) for name in names if name.startswith(incomplete) and name == neutral(name)]
 

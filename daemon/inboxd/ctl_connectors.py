@@ -17,29 +17,30 @@ from inboxd.ctl_account import (
     Passwords,
     account_options,
     form,
+    in_options,
     new_connection_json,
     sync_json,
     tls_mode,
 )
 from inboxd.ctl_change import change, put
-from inboxd.ctl_client import BadInput, Client, Failure, Row, inner
-from inboxd.ctl_command import Control, Group, connector_argument, find_connector, label, pass_control
+from inboxd.ctl_client import BadInput, Client, Row, inner
+from inboxd.ctl_command import (
+    Control,
+    Group,
+    connector_argument,
+    find_connector,
+    label,
+    pass_control,
+    refuse_taken,
+)
+from inboxd.ctl_follow import STATE_STYLES, follow_first_sync, shown_state
 from inboxd.ctl_print import Column, ago, local_time, print_record, print_table, say
 
-STATE_STYLES = {
-    "idle": "green",
-    "polling": "green",
-    "syncing": "cyan",
-    "connecting": "yellow",
-    "waiting": "yellow",
-    "parked": "red",
-    "off": "dim",
-    "disabled": "dim",
-}
 _OPTIONS_OF_HALF = {
     "imap": "createConnectorImapConnectionOptions",
     "smtp": "createConnectorSmtpConnectionOptions",
 }
+_OPTIONS_OF_SYNC = "createConnectorSyncSettingsOptions"
 _MOMENTS = (("since", "since"), ("next try", "retryAt"))
 _LIST_COLUMNS = (
     Column("NAME", flex=True),
@@ -61,6 +62,7 @@ def connector() -> None:
 @account_options
 @click.option("--inbox", metavar="ID", help="Put the mail into this inbox; by default a new one is made.")
 @click.option("--no-sync", is_flag=True, help="Fetch mail only when asked, not by itself.")
+@click.option("--no-wait", is_flag=True, help="On a terminal: do not follow the first sync.")
 @pass_control
 def add(
     control: Control,
@@ -69,6 +71,7 @@ def add(
     password_stdin: bool,
     inbox: str | None,
     no_sync: bool,
+    no_wait: bool,
     **given: Any,
 ) -> None:
     """Link a mailbox.
@@ -82,12 +85,15 @@ def add(
     if not halves:
         raise BadInput("give --imap-host, --smtp-host or both")
     client = control.client
-    if client.get("/connectors/by-name", name=filled["name"])["present"]:
-        raise Failure(f"there is a connector {filled['name']!r} already; change it with: inboxctl connector set")
+    refuse_taken(client, filled["name"])
     passwords = Passwords(filled, stdin=password_stdin, prompt=False)
     body = _creation(filled, halves, passwords)
-    row: Row = client.call("POST", "/connectors/withOptions", body, query={"inboxId": inbox})
+    with in_options():
+        row: Row = client.call("POST", "/connectors/withOptions", body, query={"inboxId": inbox})
     control.tell(row, lambda made: _tell_added(made, has_imap="imap" in halves))
+    watched = sys.stdout.isatty() and sys.stderr.isatty() and not (control.json or no_wait)
+    if watched and _OPTIONS_OF_SYNC in body:
+        follow_first_sync(client, row)
 
 
 def _creation(filled: Form, halves: list[str], passwords: Passwords) -> Row:
@@ -99,7 +105,7 @@ def _creation(filled: Form, halves: list[str], passwords: Passwords) -> Row:
         password = passwords.of(half)
         body[_OPTIONS_OF_HALF[half]] = new_connection_json(filled, half, login[half], password)
     if "imap" in halves and filled.get(SYNC.name, True):
-        body["createConnectorSyncSettingsOptions"] = sync_json(filled.get("interval"))
+        body[_OPTIONS_OF_SYNC] = sync_json(filled.get("interval"))
     return body
 
 
@@ -133,11 +139,6 @@ def _print_list(client: Client, rows: list[Row]) -> None:
             )
         )
     print_table(_LIST_COLUMNS, lines, empty="no connectors yet; add one with: inboxctl connector add")
-
-
-def shown_state(state: Row) -> str | None:
-    """A connector's state as one word: `disabled` rather than `off` when somebody switched it off."""
-    return "disabled" if state.get("enabled") is False else state.get("state")
 
 
 @connector.command("show")
@@ -228,6 +229,8 @@ def set_options(
         raise BadInput("nothing to change; inboxctl connector set --help lists what can be")
     client = control.client
     row = find_connector(client, name)
+    if NAME.name in filled and filled[NAME.name] != row.get("name"):
+        refuse_taken(client, filled[NAME.name])
     changed = change(client, row, filled, passwords)
     if control.json:
         control.tell(_whole(client, find_connector(client, row["id"])), _print_whole)

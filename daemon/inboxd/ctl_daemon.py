@@ -6,10 +6,20 @@ import re
 from collections import Counter
 
 import click
+from click.shell_completion import CompletionItem
 
 from inboxd.ctl_client import BadInput, Failure, Row, checked_id
-from inboxd.ctl_command import Command, Control, Group, connector_argument, find_connector, label, pass_control
-from inboxd.ctl_connectors import STATE_STYLES, shown_state
+from inboxd.ctl_command import (
+    Command,
+    Control,
+    Group,
+    connector_argument,
+    find_connector,
+    label,
+    offered,
+    pass_control,
+)
+from inboxd.ctl_follow import STATE_STYLES, remark, shown_state
 from inboxd.ctl_print import (
     Column,
     ago,
@@ -20,7 +30,6 @@ from inboxd.ctl_print import (
     print_record,
     print_table,
     say,
-    size,
     text_of,
 )
 
@@ -78,25 +87,14 @@ def _print_status(answer: Row) -> None:
         for row in rows
     ]
     print_table(_STATUS_COLUMNS, lines, empty="")
-    remarks = [remark for remark in map(_remark, rows) if remark]
-    for remark in ["", *remarks] if remarks else ():
-        say(remark)
+    remarks = [line for line in map(remark, rows) if line]
+    for line in ["", *remarks] if remarks else ():
+        say(line)
 
 
 def _summary(rows: list[Row]) -> str:
     states = Counter(str(shown_state(row)) for row in rows)
     return f"{len(rows)}" + (f" ({', '.join(f'{count} {state}' for state, count in states.items())})" if rows else "")
-
-
-def _remark(row: Row) -> str:
-    """What a connector's line has no room for: why it waits, or how far its sync is."""
-    if reason := row.get("reason"):
-        retry = f"; next try {ago(row['retryAt'])}" if row.get("retryAt") else ""
-        tries = f" after {row['failures']} failures" if (row.get("failures") or 0) > 1 else ""
-        return f"{label(row)} is {shown_state(row)}{tries}: {neutral(str(reason))}{retry}"
-    if progress := row.get("progress"):
-        return f"{label(row)}: {progress['done']}/{progress['total']} mails, {size(progress['receivedBytes'])}"
-    return ""
 
 
 @click.command(cls=Command)
@@ -183,8 +181,18 @@ def _print_keys(rows: list[Row]) -> None:
     print_table(_KEY_COLUMNS, lines, empty="no keys yet; make one with: inboxctl key create NAME")
 
 
+def _complete_key(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """The ids of the keys that still open something."""
+    rows: list[Row] = offered(ctx, "/control/keys") or []
+    return [
+        CompletionItem(row["id"], help=neutral(str(row["name"])))
+        for row in rows
+        if row["id"].startswith(incomplete) and not row["revokedAt"]
+    ]
+
+
 @key.command("revoke")
-@click.argument("key_id", metavar="ID")
+@click.argument("key_id", metavar="ID", shell_complete=_complete_key)
 @pass_control
 def revoke(control: Control, key_id: str) -> None:
     """Make a key useless at once."""

@@ -89,6 +89,7 @@ def _print_raw(client: Client, route: str) -> None:
     """The bytes as they are into a pipe or file; on a terminal as text that cannot steer it."""
     if not sys.stdout.isatty():
         client.copy(route, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
         return
     raw = io.BytesIO()
     client.copy(route, raw)

@@ -83,14 +83,17 @@ def duration(seconds: float) -> str:
 
 
 def ago(moment: str | None, now: datetime | None = None) -> str:
-    """An ISO moment seen from now: `just now`, `2 min ago`, `in 12 s`, a date when long past, `never` for None."""
+    """An ISO moment seen from now: `2 min ago`, `just now`, `in a moment`, `in 12 s`, a date when long past.
+
+    `never` for None.
+    """
     if moment is None:
         return "never"
     seconds = ((now or datetime.now(UTC)) - parse_moment(moment)).total_seconds()
     if seconds > _AGO_AS_DATE_SECONDS:
         return f"{parse_moment(moment).astimezone():%Y-%m-%d}"
     if abs(seconds) < 1:
-        return "just now"
+        return "just now" if seconds >= 0 else "in a moment"
     length, unit = next(span for span in _SPANS if abs(seconds) >= span[0])
     count = int(abs(seconds) // length)
     return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"

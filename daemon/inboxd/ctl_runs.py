@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -21,12 +21,12 @@ from inboxd.ctl_command import (
     label,
     pass_control,
 )
+from inboxd.ctl_follow import progress_bar
 from inboxd.ctl_print import GAP, duration, neutral, note, parse_moment, print_json_line, say, size
 
 _MARKS = {True: ("✓", "green"), False: ("✗", "red")}
 _BACK = re.compile(r"(\d{1,5})\s*(min|[mhdw])")
 _BACK_UNITS = {"m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-Report = Callable[[Row], None]
 
 
 @click.command(cls=Command)
@@ -100,6 +100,8 @@ def sync(control: Control, name: str, since: str | None, folder: str | None, wit
     began = time.monotonic()
     wanted = {"since": since, "folder": folder, "logging": with_log or None}
     lines = client.stream("POST", f"/control/connectors/{row['id']}/sync", **wanted)
+    if control.json and not with_log:
+        lines = map(_without_logs, lines)
     result, received_bytes = _follow(lines, control, label(row))
     if with_log and not control.json:
         for line in _logs(client, result):
@@ -121,11 +123,17 @@ def _logs(client: Client, result: Row) -> list[str]:
     return str(event.get("logs") or "").splitlines()
 
 
+def _without_logs(line: Row) -> Row:
+    """The line of a sync's stream as it is without the conversation with the server."""
+    inner(inner(line, "result"), "syncResult").pop("logs", None)
+    return line
+
+
 def _follow(lines: Iterable[Row], control: Control, title: str) -> tuple[Row, int]:
     """The result at the stream's end and the bytes received until then; progress is shown on the way."""
     received_bytes = 0
     result: Row | None = None
-    with _json_lines() if control.json else _progress_bar(title) as report:
+    with nullcontext(print_json_line) if control.json else progress_bar(title) as report:
         for line in lines:
             report(line)
             received_bytes = inner(line, "progress").get("receivedBytes", received_bytes)
@@ -133,44 +141,6 @@ def _follow(lines: Iterable[Row], control: Control, title: str) -> tuple[Row, in
     if result is None:
         raise DaemonAway("the daemon ended before the sync did; what it has stored stays")
     return result, received_bytes
-
-
-@contextmanager
-def _json_lines() -> Generator[Report]:
-    yield print_json_line
-
-
-@contextmanager
-def _progress_bar(title: str) -> Generator[Report]:
-    """Mails done of planned, bytes, rate and time left, on standard error when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _line: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    began = time.monotonic()
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
-        TextColumn("{task.completed}/{task.total} mails", markup=False),
-        TextColumn("{task.fields[received]}", markup=False),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True, markup=False, highlight=False, emoji=False),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(title, total=None, received="")
-
-        def report(line: Row) -> None:
-            if progress := line.get("progress"):
-                got = progress["receivedBytes"]
-                rate = size(round(got / max(time.monotonic() - began, 0.001)))
-                bar.update(
-                    task, completed=progress["done"], total=progress["total"], received=f"{size(got)} ({rate}/s)"
-                )
-
-        yield report
 
 
 @click.command(cls=Command)

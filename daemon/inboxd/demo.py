@@ -59,6 +59,7 @@ async def show(seconds: float | None, folder: Path | None) -> int:
     ):
         client = Client(place / "control.sock")
         connector = await _connect(client, server)
+        await _listening(client)
         _introduce(place, variables, connector)
         story = _Story(client, server, connector)
         return await _tell(story, seconds, place)
@@ -173,6 +174,17 @@ async def _connect(client: Client, server: MailServer) -> dict[str, Any]:
     return await asyncio.to_thread(client.call, "POST", "/connectors/withOptions", body)
 
 
+async def _listening(client: Client) -> None:
+    """Until the connector listens, so that the first mail's latency is a mail's and not a login's."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        status = await asyncio.to_thread(client.get, "/control/status")
+        if any(row["state"].lower() == "idle" for row in status["connectors"]):
+            return
+        await asyncio.sleep(0.05)
+    raise click.ClickException("the connector did not come to listen; see the daemon's log")
+
+
 def _introduce(place: Path, variables: dict[str, str], connector: dict[str, Any]) -> None:
     control = variables["INBOXD_CONTROL__SOCKET"]
     ctl = f"{shlex.quote(str(Path(sys.executable).parent / 'inboxctl'))} --socket {shlex.quote(control)}"
@@ -237,7 +249,10 @@ async def _ready(metrics: str, process: asyncio.subprocess.Process, log: Path) -
 def _folder(wished: Path | None) -> Path:
     if wished is None:
         return Path(tempfile.mkdtemp(prefix="inboxd-demo-"))
-    wished.mkdir(parents=True, exist_ok=True)
+    try:
+        wished.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"--folder: {wished} cannot be made: {error.strerror}") from error
     return wished.resolve()
 
 
