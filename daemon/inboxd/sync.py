@@ -29,7 +29,7 @@ from inboxd.store.engine import Store
 
 BATCH_BYTES: Final = 16 << 20
 BATCH_COUNT: Final = 500
-WINDOW_COUNT: Final = 500
+WINDOW_COUNT: Final = 5000
 LINGER_SECONDS: Final = 0.25  # how long a started batch may wait for more of the same FETCH
 _log = logs.logger("sync")
 
@@ -231,13 +231,25 @@ async def _fetch(run: Pass, window: UidSet) -> set[int]:
 async def _drain(
     run: Pass, stream: Stream, accept: Callable[[Fetched], bool], complete_to: Callable[[], int]
 ) -> list[Fetched]:
-    """Store what a FETCH brings; returns the messages too large to be kept. The last batch moves the cursor with it."""
+    """Store what a FETCH brings; returns the messages too large to be kept. The last batch moves the cursor with it.
+
+    One batch is written while the next is received and parsed; batches are committed in the order they came.
+    """
     large: list[Fetched] = []
-    while batch := await stream.take(BATCH_BYTES, BATCH_COUNT, LINGER_SECONDS):
-        accepted = [message for message in batch if accept(message)]
-        large += [message for message in accepted if not message.whole]
-        ended = stream.finished and not large and not run.holes and not run.keeps_cursor
-        await _store(run, [message for message in accepted if message.whole], complete_to() if ended else 0)
+    try:
+        async with asyncio.TaskGroup() as group:
+            writing: asyncio.Task[None] | None = None
+            while batch := await stream.take(BATCH_BYTES, BATCH_COUNT, LINGER_SECONDS):
+                accepted = [message for message in batch if accept(message)]
+                large += [message for message in accepted if not message.whole]
+                ended = stream.finished and not large and not run.holes and not run.keeps_cursor
+                cursor = complete_to() if ended else 0
+                incoming = await _read([message for message in accepted if message.whole])
+                if writing is not None:
+                    await writing
+                writing = group.create_task(_commit(run, incoming, cursor))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
     return large
 
 
@@ -256,10 +268,18 @@ async def _store_headers(run: Pass, large: list[Fetched]) -> set[int]:
 
 
 async def _store(run: Pass, batch: list[Fetched], cursor: int) -> None:
+    await _commit(run, await _read(batch), cursor)
+
+
+async def _read(batch: list[Fetched]) -> list[Incoming]:
+    return await asyncio.to_thread(_digest_all, batch) if batch else []
+
+
+async def _commit(run: Pass, incoming: list[Incoming], cursor: int) -> None:
     """Commit a batch, then tell: waiters, metrics, the progress report."""
-    if not batch:
+    if not incoming:
         return
-    incoming = await asyncio.to_thread(_digest_all, batch)
+    batch = [one.fetched for one in incoming]
     outcome = await messages.add_batch(
         run.target.store,
         run.place,

@@ -167,4 +167,5 @@ def main(*, quick: bool) -> None:
         rounds.append((bare, ours))
     ratio = statistics.median(statistics.median(ours) / statistics.median(bare) for bare, ours in rounds)
     middle = statistics.median(statistics.median(ours) for _, ours in rounds)
-    print(f"inboxd / bare socket: {ratio:.2f}; inboxd's median {middle * 1000:.2f} ms (goal: under 10 ms)")
+    print(f"inboxd / bare socket: {ratio:.2f}; inboxd's median {middle * 1000:.2f} ms, the watcher's line included")
+    print("goal: by the daemon's own clock, EXISTS read to committed, the median under 10 ms")

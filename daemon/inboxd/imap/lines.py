@@ -22,6 +22,7 @@ _DATE = re.compile(rb" ?(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d
 # A quote or parenthesis that is never closed reaches to the end: searching on from each would be quadratic.
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|([()])|([^\s()"]+)', re.DOTALL)
 _ASIDE = re.compile(rb"\([^)]*(?:\)|\Z)")
+_RANGES_AT_ONCE: Final = 400  # some servers take lines of 8,000 octets (RFC 7162 §4 asks for that much)
 MAX_UID: Final = 4_294_967_295
 
 
@@ -291,7 +292,7 @@ class UidSet:
         return UidSet(left)
 
     def chunks(self, most: int) -> Iterator[UidSet]:
-        """The same UIDs, ascending, in sets of at most `most`."""
+        """The same UIDs, ascending, in sets of at most `most`, and of few enough ranges for a command line."""
         chunk, room = UidSet(), most
         for first, last in self.ranges:
             while first <= last:
@@ -299,7 +300,7 @@ class UidSet:
                 chunk.ranges.append((first, stop))
                 room -= stop - first + 1
                 first = stop + 1
-                if room == 0:
+                if room == 0 or len(chunk.ranges) == _RANGES_AT_ONCE:
                     yield chunk
                     chunk, room = UidSet(), most
         if chunk.ranges:
