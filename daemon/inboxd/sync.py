@@ -274,7 +274,9 @@ async def _store(run: Pass, batch: list[Fetched], cursor: int) -> None:
 
 async def _read(batch: list[Fetched]) -> list[Incoming]:
     """Parse a batch, a large one in two threads: the first parser and the hash let go of the interpreter."""
-    middle = len(batch) // 2 if len(batch) > _SHARED_COUNT else 0
+    if len(batch) <= _SHARED_COUNT:
+        return await asyncio.to_thread(_digest_all, batch) if batch else []
+    middle = len(batch) // 2
     async with asyncio.TaskGroup() as group:
         parts = [group.create_task(asyncio.to_thread(_digest_all, part)) for part in (batch[:middle], batch[middle:])]
     return [one for part in parts for one in part.result()]
