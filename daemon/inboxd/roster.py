@@ -36,6 +36,7 @@ class Roster:
         self._supervisors: dict[ConnectorId, Supervisor] = {}
         self._left: dict[ConnectorId, Status] = {}
         self._tasks: defaultdict[ConnectorId, set[asyncio.Task[None]]] = defaultdict(set)
+        self._ending: set[asyncio.Task[None]] = set()
         self._changed: asyncio.Queue[ConnectorId] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -69,13 +70,15 @@ class Roster:
         tasks = self._tasks[connector_id]
         before = tuple(tasks)
         for task in before:
-            if not task.cancelling():  # a second time would cut its ending short
+            if task not in self._ending:  # a second time would cut its ending short
+                self._ending.add(task)
                 task.cancel()
         task = group.create_task(self._replace(connector_id, before))
         tasks.add(task)
         task.add_done_callback(partial(self._drop, connector_id))
 
     def _drop(self, connector_id: ConnectorId, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
         self._tasks[connector_id].discard(task)
         if not self._tasks[connector_id]:
             del self._tasks[connector_id]

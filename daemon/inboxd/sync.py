@@ -237,20 +237,24 @@ async def _drain(
     One batch is written while the next is received and parsed; batches are committed in the order they came.
     """
     large: list[Fetched] = []
+    writing: asyncio.Task[None] | None = None
     try:
-        async with asyncio.TaskGroup() as group:
-            writing: asyncio.Task[None] | None = None
-            while batch := await stream.take(BATCH_BYTES, BATCH_COUNT, LINGER_SECONDS):
-                accepted = [message for message in batch if accept(message)]
-                large += [message for message in accepted if not message.whole]
-                ended = stream.finished and not large and not run.holes and not run.keeps_cursor
-                cursor = complete_to() if ended else 0
-                incoming = await _read([message for message in accepted if message.whole])
-                if writing is not None:
-                    await writing
-                writing = group.create_task(_commit(run, incoming, cursor))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        while batch := await stream.take(BATCH_BYTES, BATCH_COUNT, LINGER_SECONDS):
+            accepted = [message for message in batch if accept(message)]
+            large += [message for message in accepted if not message.whole]
+            ended = stream.finished and not large and not run.holes and not run.keeps_cursor
+            cursor = complete_to() if ended else 0
+            incoming = await _read([message for message in accepted if message.whole])
+            if writing is not None:
+                await writing
+            writing = asyncio.create_task(_commit(run, incoming, cursor))
+        if writing is not None:
+            await writing
+    finally:
+        # No TaskGroup: until Python 3.13 one whose child fails last leaves its parent marked as being cancelled.
+        if writing is not None:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
     return large
 
 
@@ -277,9 +281,8 @@ async def _read(batch: list[Fetched]) -> list[Incoming]:
     if len(batch) <= _SHARED_COUNT:
         return await asyncio.to_thread(_digest_all, batch) if batch else []
     middle = len(batch) // 2
-    async with asyncio.TaskGroup() as group:
-        parts = [group.create_task(asyncio.to_thread(_digest_all, part)) for part in (batch[:middle], batch[middle:])]
-    return [one for part in parts for one in part.result()]
+    parts = await asyncio.gather(*(asyncio.to_thread(_digest_all, part) for part in (batch[:middle], batch[middle:])))
+    return [one for part in parts for one in part]
 
 
 async def _commit(run: Pass, incoming: list[Incoming], cursor: int) -> None:
