@@ -247,14 +247,14 @@ async def _drain(
             incoming = await _read([message for message in accepted if message.whole])
             if writing is not None:
                 await writing
-            writing = asyncio.create_task(_commit(run, incoming, cursor))
+            writing = asyncio.create_task(_commit(run, incoming, cursor))  # noqa: TID251 - ends before this function
         if writing is not None:
             await writing
     finally:
         # No TaskGroup: until Python 3.13 one whose child fails last leaves its parent marked as being cancelled.
         if writing is not None:
             writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            await asyncio.gather(writing, return_exceptions=True)  # noqa: TID251 - its failure was raised above
     return large
 
 
@@ -281,8 +281,9 @@ async def _read(batch: list[Fetched]) -> list[Incoming]:
     if len(batch) <= _SHARED_COUNT:
         return await asyncio.to_thread(_digest_all, batch) if batch else []
     middle = len(batch) // 2
-    parts = await asyncio.gather(*(asyncio.to_thread(_digest_all, part) for part in (batch[:middle], batch[middle:])))
-    return [one for part in parts for one in part]
+    async with asyncio.TaskGroup() as group:
+        parts = [group.create_task(asyncio.to_thread(_digest_all, part)) for part in (batch[:middle], batch[middle:])]
+    return [one for part in parts for one in part.result()]
 
 
 async def _commit(run: Pass, incoming: list[Incoming], cursor: int) -> None:
