@@ -18,7 +18,8 @@ from structlog.testing import capture_logs
 from api_site import KEY, MAX_BODY_BYTES, SDK, Site, database_bytes, open_site
 from inboxd import errors, metrics
 from inboxd.api.gate import STATUSES, status_of
-from inboxd.api.routes import OTHER_PRODUCTS, ROUTES
+from inboxd.api.products import OTHER_PRODUCTS
+from inboxd.api.routes import ROUTES
 from inboxd.model import KeyId
 from inboxd.store import keys
 

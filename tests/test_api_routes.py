@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
+from inboxd.api.answers import File
 from inboxd.api.intake import PATH_PARAMETERS
 from inboxd.api.routes import ROUTES
 from inboxd.api.wire.shapes import Answer, Request
@@ -40,6 +41,7 @@ def test_handlers_take_exactly_what_their_row_hands_them() -> None:
         expected = {"services", *(to_snake(name) for name in re.findall(r"{(\w+)}", route.path))}
         expected |= {name for name in ("query", "body") if getattr(route, name) is not None}
         expected |= {"emit"} if route.lines is not None else set()
+        expected |= {"origin"} if route.wants_origin else set()
         for handler in filter(None, (route.handler, route.head)):
             assert set(inspect.signature(handler).parameters) == expected, route.operation
 
@@ -51,13 +53,15 @@ def test_path_parameters_are_all_known() -> None:
 
 def test_models_are_requests_on_the_way_in_and_answers_on_the_way_out() -> None:
     for route in ROUTES:
-        assert all(model is None or issubclass(model, Request) for model in (route.query, route.body)), route.operation
+        for model in (route.query, route.body):
+            assert model is None or model is bytes or issubclass(model, Request), route.operation
         assert _is_answer(route.answer), route.operation
-        assert (route.answer is type(None)) == (route.status == 204 or route.lines is not None), route.operation
+        assert route.answer is type(None) or route.status != 204, route.operation
+        assert route.answer is type(None) or route.lines is None, route.operation
 
 
 def _is_answer(declared: Any) -> bool:
-    if declared in (type(None), bytes):
+    if declared in (type(None), bytes, str, File):
         return True
     model = declared.__args__[0] if getattr(declared, "__origin__", None) is list else declared
     return issubclass(model, BaseModel) and issubclass(model, Answer)

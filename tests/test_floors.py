@@ -22,8 +22,8 @@ SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 FLOORS = (
     "__init__ errors model mails backoff match providers",
     "settings logs metrics net clock notify",
-    "imap smtp mail bus store vault",
-    "accounts dial roster connector sync direct sender waiter probe services beat",
+    "imap smtp mail post bus store vault",
+    "accounts dial roster connector sync direct sender waiter probe flags indexer poster services beat",
     "api scrape",
     "serve cli ctl* demo* __main__",
 )
@@ -33,7 +33,7 @@ ADAPTERS = 2
 LIBRARIES = {
     "_typeshed": "*",
     "aiohappyeyeballs": "net",
-    "aiohttp": "api serve scrape",
+    "aiohttp": "api post serve scrape",
     "aioimaplib": "imap",
     "aiosmtpd": "demo*",
     "aiosmtplib": "smtp",
@@ -50,7 +50,9 @@ LIBRARIES = {
     "pydantic_core": "settings api/wire/*",
     "pydantic_settings": "settings",
     "pymap": "demo*",
+    "regex": "match mail",
     "rich": "cli ctl*",
+    "selectolax": "mail",
     "sqlalchemy": "store",
     "sqlite3": "store",
     "structlog": "logs",

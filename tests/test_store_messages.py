@@ -72,13 +72,16 @@ async def test_batch_comes_back_as_it_was(store: Store, linked: Linked) -> None:
     assert before <= message.created_at <= after
     assert message == Message(
         id=stored.id,
+        seq=message.seq,
         inbox_id=linked.inbox.id,
         connector_id=linked.connector.id,
         created_at=message.created_at,
         updated_at=message.created_at,
         received_at=MORNING,
         mailbox="INBOX",
+        uidvalidity=linked.place.uidvalidity,
         uid=7,
+        flags=("\\Seen",),
         read=False,
         favourite=False,
         size_bytes=len(raw),

@@ -79,4 +79,4 @@ def _arguments(port: int, user: str, password: str) -> Namespace:
     IMAPService.add_arguments(parser)
     DictBackend.add_subparser("dict", parser.add_subparsers(dest="backend"))
     listen = ["--host", LOOPBACK, "--port", str(port), "--no-tls"]
-    return parser.parse_args([*listen, "dict", "--demo-user", user, "--demo-password", password])
+    return parser.parse_args([*listen, "dict", f"--demo-user={user}", f"--demo-password={password}"])

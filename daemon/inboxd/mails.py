@@ -124,16 +124,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored message without its bytes."""
+    """A stored message without its bytes. `seq` counts all messages in order of arrival."""
 
     id: MessageId
+    seq: int
     inbox_id: InboxId
     connector_id: ConnectorId | None
     created_at: datetime
     updated_at: datetime
     received_at: datetime | None
     mailbox: str | None
+    uidvalidity: int | None
     uid: int | None
+    flags: tuple[str, ...]
     read: bool
     favourite: bool
     size_bytes: int

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, final
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -17,18 +19,49 @@ from inboxd.api.wire.shapes import Answer
 JSON: Final = "application/json; charset=utf-8"
 LINES: Final = "application/x-ndjson; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
+HTML: Final = "text/html; charset=utf-8"
+OCTETS: Final = "application/octet-stream"
 # Answers hold mail and are never to be guessed at or kept by whatever lies between.
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+# Mail is hostile: whatever a browser shows of it runs no script, loads nothing and belongs to no origin.
+_SANDBOX: Final = {"Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"}
 
 Emit = Callable[[Answer | None], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """Bytes to be saved under a name."""
+
+    content: bytes
+    content_type: str
+    name: str
+
+
 def whole(status: int, content: object, content_type: str) -> web.Response:
-    """The answer in one piece: None is empty, bytes go as they are, everything else as JSON."""
+    """The answer in one piece: None is empty, text, bytes and files go as they are, everything else as JSON."""
     if content is None:
         return web.Response(status=status, headers=_HEADERS)
-    body = content if isinstance(content, bytes) else codec.write(content)
-    return web.Response(status=status, body=body, headers={**_HEADERS, "Content-Type": content_type})
+    headers = {**_HEADERS, "Content-Type": content_type}
+    if isinstance(content, File):
+        headers |= _SANDBOX | {
+            "Content-Type": content.content_type,
+            "Content-Disposition": _saved_as(content.name),
+        }
+        body = content.content
+    elif isinstance(content, bytes):
+        body = content
+    elif content_type == JSON:
+        body = codec.write(content)
+    else:
+        body = str(content).encode(errors="replace")
+    return web.Response(status=status, body=body, headers=headers | (_SANDBOX if content_type == HTML else {}))
+
+
+def _saved_as(name: str) -> str:
+    """The Content-Disposition of a download (RFC 6266), its name for old and for new clients."""
+    plain = "".join(mark if mark.isascii() and mark.isprintable() and mark not in '"\\%' else "_" for mark in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
 
 
 class ClientGoneError(Exception):

@@ -9,13 +9,16 @@ from typing import Final, final
 from urllib.parse import unquote
 
 from aiohttp import web
+from multidict import MultiDict
 
 from inboxd import logs, metrics
 from inboxd.api import answers
 from inboxd.api.answers import ClientGoneError, Held, LineStream
 from inboxd.api.gate import Gate, Refusal, error_body, is_trusted, status_of
-from inboxd.api.intake import read_body, read_path, read_query
-from inboxd.api.routes import OTHER_PRODUCTS, ROUTES, Route
+from inboxd.api.intake import read_body, read_bytes, read_path, read_query
+from inboxd.api.products import OTHER_PRODUCTS
+from inboxd.api.route import Route
+from inboxd.api.routes import ROUTES
 from inboxd.errors import InboxdError
 from inboxd.services import Services
 
@@ -97,10 +100,10 @@ class Door:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """The answer of the request's route."""
         trusted = is_trusted(request)
-        if not trusted:
-            await self._gate.admit(request)
         segments = _segments(request.rel_url.raw_path)
         node = self._tree.find(segments)
+        if not trusted and not (node is not None and all(route.is_open for route in node.routes.values())):
+            await self._gate.admit(request)
         routes = (
             {} if node is None else {m: route for m, route in node.routes.items() if trusted or not route.socket_only}
         )
@@ -119,9 +122,13 @@ class Door:
     async def _carry_out(self, route: Route, request: web.Request, path: Mapping[str, str]) -> web.StreamResponse:
         arguments = read_path(path)
         if route.query is not None:
-            arguments["query"] = read_query(route.query, request.query)
+            more = request.headers.items() if route.in_headers else ()
+            arguments["query"] = read_query(route.query, MultiDict([*request.query.items(), *more]))
         if route.body is not None:
-            arguments["body"] = await read_body(route.body, request)
+            read = read_bytes(request) if issubclass(route.body, bytes) else read_body(route.body, request)
+            arguments["body"] = await read
+        if route.wants_origin:
+            arguments["origin"] = str(request.url.origin())
         if route.lines is not None:
             return await self._stream(route, request, arguments)
         if not route.held:

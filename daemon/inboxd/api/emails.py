@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 
 from inboxd import logs
-from inboxd.api.gate import Refusal
+from inboxd.api import reading
 from inboxd.api.wire.emails import (
     Email,
     EmailPreview,
@@ -18,10 +17,8 @@ from inboxd.api.wire.emails import (
     RawEmailJson,
 )
 from inboxd.api.wire.inboxes import InboxEmailsQuery
-from inboxd.api.wire.waits import DEFAULT_MILLISECONDS, WaitQuery
+from inboxd.api.wire.waits import DEFAULT_MILLISECONDS
 from inboxd.direct import sync_now
-from inboxd.mail.parse import body as parse_body
-from inboxd.mails import Message
 from inboxd.model import InboxId, MessageFilter, MessageId, Window
 from inboxd.services import Services
 from inboxd.store import connectors, inboxes, messages
@@ -69,25 +66,12 @@ async def _sync_on_read(services: Services, chosen: MessageFilter) -> None:
 
 async def get(services: Services, email_id: MessageId) -> Email:
     """One whole mail, which is read from now on."""
-    return await _read(services, await messages.get(services.store, email_id))
+    return await reading.read(services, await messages.get(services.store, email_id))
 
 
 async def peek(services: Services, email_id: MessageId) -> Email:
     """One whole mail, which stays as unread as it was."""
-    return await _whole(services, await messages.get(services.store, email_id))
-
-
-async def _read(services: Services, message: Message) -> Email:
-    whole = await _whole(services, message)
-    if message.read:
-        return whole
-    marked = await messages.mark_read(services.store, message.id, read=True)
-    return whole.model_copy(update={"read": marked.read, "updated_at": marked.updated_at})
-
-
-async def _whole(services: Services, message: Message) -> Email:
-    raw = await messages.raw(services.store, message.id)
-    return Email.whole(message, await asyncio.to_thread(parse_body, raw), services.user_id)
+    return await reading.whole(services, await messages.get(services.store, email_id))
 
 
 async def get_raw(services: Services, email_id: MessageId) -> bytes:
@@ -104,22 +88,3 @@ async def delete(services: Services, email_id: MessageId) -> None:
     """Delete a mail here; later syncs do not bring it back, and its server keeps it."""
     await messages.remove(services.store, email_id)
     _log.info("email_deleted", email=str(email_id))
-
-
-async def wait_for_latest(services: Services, query: WaitQuery) -> Email:
-    """The newest mail of an inbox, at once or as soon as one arrives, read from now on; 408 when none does in time."""
-    return await _read(services, await _await_latest(services, query))
-
-
-async def peek_latest(services: Services, query: WaitQuery) -> Email:
-    """The same, but the mail stays as unread as it was."""
-    return await _whole(services, await _await_latest(services, query))
-
-
-async def _await_latest(services: Services, query: WaitQuery) -> Message:
-    await inboxes.get(services.store, InboxId(query.inbox_id))
-    found = await wait_for_nth(services, query.filter(), query.window(), 0, query.timeout / 1000)
-    if found is None:
-        waited = f"no matching email arrived within {query.timeout} ms"
-        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, f"Failed to satisfy email query for inbox {query.inbox_id}: {waited}")
-    return found

@@ -37,6 +37,8 @@ PATH_PARAMETERS: Final[Mapping[str, Callable[[str], object]]] = {
     "id": _identity,
     "inboxId": _identity,
     "emailId": _identity,
+    "attachmentId": _identity,
+    "webhookId": _identity,
     "key": _key_id,
 }
 
@@ -60,14 +62,15 @@ async def read_body(model: type[Request], request: web.BaseRequest) -> Request:
     400: not JSON, or something in it that cannot be used; 413 and 415.
     ClientGoneError when the client hung up before its end.
     """
-    raw = await _read_bytes(request)
+    raw = await read_bytes(request)
     try:
         return codec.read(model, _parse(raw) if raw else {})
     except MisfitError as error:
         raise Refusal(HTTPStatus.BAD_REQUEST, str(error)) from None
 
 
-async def _read_bytes(request: web.BaseRequest) -> bytes:
+async def read_bytes(request: web.BaseRequest) -> bytes:
+    """The body as it came. Refusal 400 when it ended early, 415 when it is encoded; ClientGoneError."""
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send the body as it is: Content-Encoding {encoding[:40]!r}")

@@ -2,57 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
-from inboxd.api import connections, connectors, control, emails
-from inboxd.api.answers import JSON, TEXT
+from inboxd.api import connections, connectors, control, emails, waits
+from inboxd.api.answers import TEXT
+from inboxd.api.route import Handler, Route
 from inboxd.api.wire.control import Arrival, StepLine, SyncLine
-from inboxd.api.wire.shapes import Answer, Request
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """An operation: called as `handler(services, path ids by name, query=…, body=…)`.
-
-    `status`: of a good answer. `lines`: the handler gets `emit` too, and answers with a stream of such JSON lines.
-    `held`: it may wait long, and is ended when the daemon stops. `socket_only`: it does not exist on TCP. `head`:
-    called for HEAD where GET leaves a trace.
-    """
-
-    operation: str
-    method: str
-    path: str
-    handler: Callable[..., Awaitable[object]]
-    status: int = 200
-    content_type: str = JSON
-    lines: type[Answer] | None = None
-    held: bool = False
-    socket_only: bool = False
-    head: Callable[..., Awaitable[object]] | None = None
-
-    @property
-    def query(self) -> type[Request] | None:
-        """The model of the query, as the handler declares it."""
-        return _declared(self.handler).get("query")
-
-    @property
-    def body(self) -> type[Request] | None:
-        """The model of the body, as the handler declares it."""
-        return _declared(self.handler).get("body")
-
-    @property
-    def answer(self) -> Any:
-        """What the handler declares to return: a model, a list of models, bytes, or NoneType."""
-        return _declared(self.handler)["return"]
-
-
-@cache
-def _declared(handler: Callable[..., Awaitable[object]]) -> dict[str, Any]:
-    return get_type_hints(handler)
-
 
 _CONNECTORS: Final = (
     Route("createConnectorWithOptions", "POST", "/connectors/withOptions", connectors.create_with_options, 201),
@@ -107,15 +62,11 @@ _EMAILS: Final = (
     Route("deleteEmail", "DELETE", "/emails/{emailId}", emails.delete, 204),
 )
 _WAITS: Final = (
-    Route(
-        "waitForLatestEmail", "GET", "/waitForLatestEmail", emails.wait_for_latest, held=True, head=emails.peek_latest
-    ),
+    Route("waitForLatestEmail", "GET", "/waitForLatestEmail", waits.wait_for_latest, held=True, head=waits.peek_latest),
 )
 
 
-def _control(
-    method: str, path: str, handler: Callable[..., Awaitable[object]], status: int = 200, **kind: Any
-) -> Route:
+def _control(method: str, path: str, handler: Handler, status: int = 200, **kind: Any) -> Route:
     return Route(f"control.{handler.__name__}", method, f"/control{path}", handler, status, socket_only=True, **kind)
 
 
@@ -130,28 +81,3 @@ _CONTROL: Final = (
     _control("DELETE", "/keys/{key}", control.delete_key, 204),
 )
 ROUTES: Final[tuple[Route, ...]] = (*_CONNECTORS, *_INBOXES, *_EMAILS, *_WAITS, *_CONTROL)
-
-# Where MailSlurp's other products begin, by the first segment of their paths, and what they are.
-OTHER_PRODUCTS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("agent", "ai", "ai-transformers", "waitForAIMessage", "waitForAIMessages"), "AI"),
-    **dict.fromkeys(("phone", "sms", "missed-sms", "waitForSms", "waitForLatestSms"), "phone numbers and SMS"),
-    **dict.fromkeys(("bounce", "missed-emails", "spam-emails"), "records of bounced, missed and spam mails"),
-    **dict.fromkeys(("domains", "domain-monitor"), "domains"),
-    **dict.fromkeys(("email-audits", "email-verification", "tools"), "checks of addresses and mails"),
-    **dict.fromkeys(("campaign-probe", "device-preview-targets", "inbox-placement-tests"), "campaign tests"),
-    **dict.fromkeys(("guest-portal", "scim", "auth", "mfa", "audit-logs", "consent"), "accounts and sign-in"),
-    **dict.fromkeys(("imap", "mail-server"), "hosted mail servers"),
-    **dict.fromkeys(("mcp", ".well-known"), "MCP"),
-    **dict.fromkeys(("rulesets", "forwarders", "repliers"), "rules, forwarders and repliers"),
-    "aliases": "aliases",
-    "bulk": "bulk actions",
-    "contacts": "contacts",
-    "expired": "expired inboxes",
-    "export": "exports",
-    "forms": "forms",
-    "groups": "groups",
-    "sending-connections": "sending connections",
-    "templates": "templates",
-    "test": "deliverability tests",
-    "tracking": "tracking pixels",
-}

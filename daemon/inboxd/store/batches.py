@@ -166,7 +166,7 @@ async def _insert(
         kept |= {key: (seqs[key], one) for key, one in made.items() if key in seqs}
     raws = [{"seq": seq, "raw": one.fetched.raw} for seq, one in kept.values()]
     attached = [
-        {"message_seq": seq, **columns_of(attachment)}
+        {"message_seq": seq, "inbox_id": inbox_id, "created_at": now, **columns_of(attachment)}
         for seq, one in kept.values()
         for attachment in one.digest.attachments
     ]

@@ -29,7 +29,7 @@ from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TO
 
 _DIGEST = [field.name for field in fields(Digest) if field.name in MESSAGES.c]
 _OWN = [field.name for field in fields(Message) if field.name in MESSAGES.c]
-_LISTED = [MESSAGES.c[name] for name in ("seq", *_OWN, *_DIGEST)]
+_LISTED = [MESSAGES.c[name] for name in (*_OWN, *_DIGEST)]
 _SET_CURSOR = inserts_of(
     CURSORS,
     lambda new: new.on_conflict_do_update(

@@ -160,16 +160,26 @@ RAW_MESSAGES = Table(
 ATTACHMENTS = Table(
     "attachments",
     TABLES,
-    Column(
-        "message_seq", SERIAL, ForeignKey("messages.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    ),
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("id", Uuid, nullable=False),
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("message_seq", SERIAL, ForeignKey("messages.seq", ondelete="CASCADE")),
+    Column("position", Integer, nullable=False),
+    Column("inbox_id", Uuid),
+    Column("created_at", Moment, nullable=False),
     Column("name", CleanText, nullable=False),
     Column("content_type", CleanText, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("content_id", CleanText),
-    sqlite_with_rowid=False,
+    Index(None, "message_seq", "position"),
+    Index(None, "inbox_id", "created_at", "seq"),
+    Index(None, "created_at", "seq"),
+)
+
+UPLOADS = Table(
+    "uploads",
+    TABLES,
+    Column("seq", SERIAL, ForeignKey("attachments.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("raw", LargeBinary, nullable=False),
 )
 
 TOMBSTONES = Table(

@@ -178,9 +178,12 @@ def _keep_parts() -> None:
     )
     op.create_table(
         "attachments",
-        sa.Column("message_seq", _SERIAL, autoincrement=False, nullable=False),
-        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("seq", _SERIAL, nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("message_seq", _SERIAL),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("inbox_id", sa.Uuid()),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("content_type", sa.Text(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
@@ -188,8 +191,18 @@ def _keep_parts() -> None:
         sa.ForeignKeyConstraint(
             ["message_seq"], ["messages.seq"], name="fk_attachments_message_seq", ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("message_seq", "position", name="pk_attachments"),
-        sqlite_with_rowid=False,
+        sa.PrimaryKeyConstraint("seq", name="pk_attachments"),
+        sa.UniqueConstraint("id", name="uq_attachments_id"),
+    )
+    op.create_index("ix_attachments_created_at_seq", "attachments", ["created_at", "seq"])
+    op.create_index("ix_attachments_inbox_id_created_at_seq", "attachments", ["inbox_id", "created_at", "seq"])
+    op.create_index("ix_attachments_message_seq_position", "attachments", ["message_seq", "position"])
+    op.create_table(
+        "uploads",
+        sa.Column("seq", _SERIAL, autoincrement=False, nullable=False),
+        sa.Column("raw", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["seq"], ["attachments.seq"], name="fk_uploads_seq", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("seq", name="pk_uploads"),
     )
 
 
