@@ -11,7 +11,14 @@ import pytest
 # Before the first of them is imported, so that it does not matter which plugin imports which.
 pytest.register_assert_rewrite("servers")
 
-pytest_plugins = ["servers.certs", "servers.daemon", "servers.dovecot", "servers.smtp", "servers.stores"]
+pytest_plugins = [
+    "servers.certs",
+    "servers.daemon",
+    "servers.dovecot",
+    "servers.python",
+    "servers.smtp",
+    "servers.stores",
+]
 
 # An example may take its time on a busy machine; what is too slow is caught by the time limit of the test.
 hypothesis.settings.register_profile("inboxd", deadline=None)

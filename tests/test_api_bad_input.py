@@ -38,6 +38,9 @@ async def _path(site: Site, route: Route) -> str:
     made = await site.new_connector(name="x", emailAddress="me@example.com")
     (stored,) = await site.deliver(made, MAIL)
     ids = {"id": made["id"], "inboxId": made["inboxId"], "emailId": str(stored.id), "key": "none"}
+    if "{webhookId}" in route.path:
+        hook = await site.ask("POST", f"/inboxes/{made['inboxId']}/webhooks", {"url": "http://127.0.0.1:9/"})
+        ids["webhookId"] = hook.json["id"]
     return re.sub(r"{(\w+)}", lambda name: ids[name[1]], route.path)
 
 
@@ -151,7 +154,7 @@ async def test_wrong_types_and_ranges_are_400(site: Site, wrong: dict[str, objec
 _CHOICES = (
     "validateEmailAddresses: must be one of VALIDATE_FILTER_REMOVE_INVALID, VALIDATE_ERROR_IF_INVALID, NO_VALIDATION"
 )
-_UPLOADS = "attachments: no upload with this id exists; this version takes attachments only through inboxctl send"
+_UPLOADS = "attachments.0: no upload or attachment with this id exists; POST /attachments makes one"
 _MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("/connectors/withOptions", {}, "createConnectorOptions: is required"),
     ("/connectors/withOptions", {"createConnectorOptions": []}, "createConnectorOptions: must be a JSON object"),

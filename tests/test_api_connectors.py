@@ -72,7 +72,7 @@ async def test_create_with_options_is_all_or_nothing(site: Site) -> None:
 async def test_a_new_connector_gets_an_inbox_of_its_own(site: Site) -> None:
     named = await _call(site, "create_connector", SDK.CreateConnectorOptions(email_address="a@example.com"))
     inbox = await inboxes.get(site.services.store, InboxId(UUID(named.inbox_id)))
-    assert (inbox.email_address, inbox.functions_as) == ("a@example.com", "CONNECTOR")
+    assert (inbox.email_address, inbox.connected) == ("a@example.com", True)
     nameless = await _call(site, "create_connector", SDK.CreateConnectorOptions())
     inbox = await inboxes.get(site.services.store, InboxId(UUID(nameless.inbox_id)))
     assert inbox.email_address == f"{inbox.id}@inboxd.local"

@@ -24,7 +24,12 @@ _OPERATIONS = """
     testConnectorSmtpConnectionOptions createConnectorSyncSettings getConnectorSyncSettings
     deleteConnectorSyncSettings syncConnector sendEmailFromConnector getConnectorEvents getAllConnectorEvents
     getConnectorEvent getInboxEmailsPaginated getEmails getEmail getEmailsPaginated getRawEmailContents
-    getRawEmailJson deleteEmail waitForLatestEmail
+    getRawEmailJson deleteEmail waitForLatestEmail getEmailsOffsetPaginated getOrganizationEmailsPaginated searchEmails
+    getEmailSummary getEmailAttachments getAttachmentMetaData downloadAttachment downloadAttachmentBase64 markAsRead
+    markAllAsRead setEmailFavourited getLatestEmail getLatestEmailInInbox1 getEmailCount getUnreadEmailCount
+    deleteAllEmails getEmailPreviewURLs getInboxEmailCount deleteAllInboxEmails emptyInbox getLatestEmailInInbox
+    uploadAttachment uploadAttachmentBytes getAttachments getAttachment getAttachmentInfo downloadAttachmentAsBytes
+    downloadAttachmentAsBase64Encoded deleteAttachment deleteAllAttachments
 """
 
 
@@ -61,7 +66,7 @@ def test_models_are_requests_on_the_way_in_and_answers_on_the_way_out() -> None:
 
 
 def _is_answer(declared: Any) -> bool:
-    if declared in (type(None), bytes, str, File):
+    if declared in (type(None), bytes, str, File, list[str]):
         return True
     model = declared.__args__[0] if getattr(declared, "__origin__", None) is list else declared
     return issubclass(model, BaseModel) and issubclass(model, Answer)

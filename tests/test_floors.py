@@ -20,10 +20,13 @@ PACKAGE = "inboxd"
 SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
-    "__init__ errors model mails backoff match providers",
+    "__init__ errors model mails webhooks patterns flights backoff match providers",
     "settings logs metrics net clock notify",
     "imap smtp mail post bus store vault",
-    "accounts dial roster connector sync direct sender waiter probe flags indexer poster services beat",
+    (
+        "accounts dial roster connector sync direct sender waiter matching probe flags indexer poster receiver sweeper"
+        " services beat"
+    ),
     "api scrape",
     "serve cli ctl* demo* __main__",
 )
@@ -44,13 +47,14 @@ LIBRARIES = {
     "cryptography": "vault",
     "email": "mail",
     "fast_mail_parser": "mail",
+    "jinja2": "api",
     "multidict": "api",
     "prometheus_client": "metrics",
     "pydantic": "settings api/wire/*",
     "pydantic_core": "settings api/wire/*",
     "pydantic_settings": "settings",
     "pymap": "demo*",
-    "regex": "match mail",
+    "regex": "patterns",
     "rich": "cli ctl*",
     "selectolax": "mail",
     "sqlalchemy": "store",

@@ -173,7 +173,7 @@ def test_every_variable_name_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     values["STORE__URL"] = "sqlite:////srv/mail.db"
     leaves = [name for name in variable_names() if "__" in name or name == "STATE_DIR"]
     for name in leaves:
-        default = "127.0.0.1:1" if name.endswith("LISTEN") else "true" if name.startswith("NETWORK") else "65536"
+        default = "127.0.0.1:1" if name.endswith("LISTEN") else "true" if "__ALLOW_" in name else "65536"
         if name.endswith("_SECONDS"):
             default = "3"
         monkeypatch.setenv(f"INBOXD_{name}", values.get(name, default))

@@ -10,17 +10,12 @@ from uuid import uuid4
 import pytest
 
 from inboxd.errors import Conflict, NotFound
-from inboxd.mails import Address, Sent
 from inboxd.model import (
     ConnectorId,
-    Event,
     EventId,
-    EventStatus,
     EventType,
     InboxId,
     Kind,
-    SentId,
-    SentState,
     Tls,
     Window,
 )
@@ -32,50 +27,15 @@ from servers.stores import (
     link,
     make_connection,
     make_connector,
+    make_event,
     make_inbox,
     make_incoming,
+    make_sent,
     make_sync_settings,
 )
 
 ALL = Window(size=1000)
 NOBODY = ConnectorId(uuid4())
-
-
-def make_event(connector_id: ConnectorId, type: EventType = EventType.SYNC, minutes: int = 0) -> Event:
-    return Event(
-        id=EventId(uuid4()),
-        connector_id=connector_id,
-        type=type,
-        status=EventStatus.SUCCESS,
-        size=3,
-        created_at=MORNING + timedelta(minutes=minutes),
-        message="fine",
-        logs="C: NOOP\nS: OK",
-        seen=True,
-    )
-
-
-def make_sent(linked: Linked, minutes: int = 0) -> Sent:
-    return Sent(
-        id=SentId(uuid4()),
-        inbox_id=linked.inbox.id,
-        connector_id=linked.connector.id,
-        created_at=MORNING + timedelta(minutes=minutes),
-        state=SentState.SENT,
-        sender=Address("Ann <ann@example.com>", "ann@example.com", "Ann"),
-        to=("bob@example.com",),
-        cc=("cy@example.com",),
-        bcc=(),
-        subject="Hello",
-        header_message_id="<1@example.com>",
-        size_bytes=11,
-        sent_at=MORNING,
-        reply_to="ann@example.com",
-        body="Hello, Bob",
-        is_html=True,
-        attachments=("a.pdf",),
-        reply="250 queued",
-    )
 
 
 async def test_inbox_of_a_connector_is_not_removed(store: Store, linked: Linked) -> None:

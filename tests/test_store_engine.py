@@ -61,11 +61,7 @@ async def test_error_inside_a_write_rolls_it_back(store: Store) -> None:
     inbox = make_inbox()
 
     async def work(connection: AsyncConnection) -> None:
-        await connection.execute(
-            INBOXES.insert().values(
-                id=inbox.id, email_address="x", created_at=inbox.created_at, favourite=False, tags=()
-            )
-        )
+        await inboxes.insert(connection, inbox)
         raise NotFound("mine")
 
     with pytest.raises(NotFound, match="mine"):
@@ -151,7 +147,7 @@ async def test_write_cancelled_inside_goes_on_to_its_commit(store: Store) -> Non
     inbox = make_inbox()
 
     async def work(connection: AsyncConnection) -> None:
-        await connection.execute(INBOXES.insert().values(_columns(inbox.email_address)))
+        await inboxes.insert(connection, inbox)
         inside.set()
         await go_on.wait()
 
@@ -270,7 +266,7 @@ async def test_closing_waits_for_a_running_write(store_url: str) -> None:
     async def work(connection: AsyncConnection) -> None:
         inside.set()
         await go_on.wait()
-        await connection.execute(INBOXES.insert().values(_columns("late@inbox.example")))
+        await inboxes.insert(connection, make_inbox("late@inbox.example"))
 
     async with asyncio.TaskGroup() as tasks:
         async with open_store(store_url) as store:
@@ -288,7 +284,7 @@ async def test_cancelling_the_owner_still_lets_a_running_write_commit(store_url:
     inside, go_on = asyncio.Event(), asyncio.Event()
 
     async def work(connection: AsyncConnection) -> None:
-        await connection.execute(INBOXES.insert().values(_columns("late@inbox.example")))
+        await inboxes.insert(connection, make_inbox("late@inbox.example"))
         inside.set()
         await go_on.wait()
 
@@ -321,17 +317,6 @@ async def test_locked_sqlite_file_is_a_store_error_and_passes(tmp_path: Path, sq
         other.close()
         await inboxes.add(store, make_inbox())
         assert (await inboxes.page(store, Window())).total == 1
-
-
-def _columns(email_address: str) -> dict[str, object]:
-    inbox = make_inbox(email_address)
-    return {
-        "id": inbox.id,
-        "email_address": email_address,
-        "created_at": inbox.created_at,
-        "favourite": False,
-        "tags": (),
-    }
 
 
 async def _set(event: asyncio.Event) -> None:

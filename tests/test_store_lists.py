@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import NotFound
-from inboxd.mails import Address, Digest, Outcome
+from inboxd.mails import Address, Digest
 from inboxd.model import (
     InboxId,
     MessageFilter,
@@ -20,19 +20,20 @@ from inboxd.model import (
 from inboxd.store import messages
 from inboxd.store.engine import Store
 from inboxd.store.schema import MESSAGES
-from servers.stores import Linked, link, make_incoming
+from servers.stores import (
+    Linked,
+    add_mails,
+    link,
+    make_incoming,
+)
 
 EVERY = MessageFilter()
 ALL = Window(size=1000)
 
 
-async def add(store: Store, linked: Linked, *uids: int) -> Outcome:
-    return await messages.add_batch(store, linked.place, linked.inbox.id, [make_incoming(uid) for uid in uids])
-
-
 async def test_pages_follow_arrival_in_either_order_without_gaps(store: Store, linked: Linked) -> None:
     for start in (1, 11, 21):
-        await add(store, linked, *range(start, start + 5))
+        await add_mails(store, linked, *range(start, start + 5))
     uids = [*range(1, 6), *range(11, 16), *range(21, 26)]
     for ascending, expected in ((True, uids), (False, uids[::-1])):
         seen: list[int | None] = []
@@ -46,7 +47,7 @@ async def test_pages_follow_arrival_in_either_order_without_gaps(store: Store, l
 async def test_window_takes_its_first_moment_and_leaves_its_last(store: Store, linked: Linked) -> None:
     moments: list[datetime] = []
     for uid in (1, 2, 3):
-        outcome = await add(store, linked, uid)
+        outcome = await add_mails(store, linked, uid)
         moments.append((await messages.get(store, outcome.stored[0].id)).created_at)
     page = await messages.page(store, EVERY, Window(since=moments[1]))
     assert ([one.uid for one in page.rows], page.total) == ([2, 3], 2)
@@ -57,7 +58,7 @@ async def test_window_takes_its_first_moment_and_leaves_its_last(store: Store, l
 
 
 async def test_nth_counts_in_the_order_of_its_window(store: Store, linked: Linked) -> None:
-    await add(store, linked, 1, 2, 3)
+    await add_mails(store, linked, 1, 2, 3)
     oldest, newest = Window(page=7, size=1), Window(page=7, size=1, ascending=False)
     for window, index, expected in ((oldest, 0, 1), (oldest, 2, 3), (newest, 0, 3), (newest, 2, 1)):
         message = await messages.nth(store, EVERY, window, index)
@@ -70,7 +71,7 @@ async def test_nth_counts_in_the_order_of_its_window(store: Store, linked: Linke
 async def test_filter_by_inboxes(store: Store, linked: Linked) -> None:
     other, third = await link(store, "other"), await link(store, "third")
     for one, uid in ((linked, 1), (other, 2), (third, 3)):
-        await add(store, one, uid)
+        await add_mails(store, one, uid)
     chosen = MessageFilter(inbox_ids=(other.inbox.id, third.inbox.id))
     assert [one.uid for one in (await messages.page(store, chosen, ALL)).rows] == [2, 3]
     assert await messages.count(store, chosen) == 2
@@ -78,7 +79,7 @@ async def test_filter_by_inboxes(store: Store, linked: Linked) -> None:
 
 
 async def test_marking_read_shows_in_the_message_and_the_filter(store: Store, linked: Linked) -> None:
-    outcome = await add(store, linked, 1, 2)
+    outcome = await add_mails(store, linked, 1, 2)
     marked = await messages.mark_read(store, outcome.stored[0].id, read=True)
     assert marked.read
     assert marked.updated_at > marked.created_at
@@ -92,7 +93,7 @@ async def test_marking_read_shows_in_the_message_and_the_filter(store: Store, li
 
 
 async def test_favourites_filter(store: Store, linked: Linked) -> None:
-    outcome = await add(store, linked, 1, 2)
+    outcome = await add_mails(store, linked, 1, 2)
 
     async def favour(connection: AsyncConnection) -> None:
         await connection.execute(MESSAGES.update().where(MESSAGES.c.id == outcome.stored[1].id).values(favourite=True))
@@ -139,6 +140,6 @@ async def test_search_looks_at_people_and_subject_in_any_case(store: Store, link
 
 
 async def test_search_finds_an_id(store: Store, linked: Linked) -> None:
-    outcome = await add(store, linked, 1, 2)
+    outcome = await add_mails(store, linked, 1, 2)
     page = await messages.page(store, MessageFilter(search=str(outcome.stored[1].id).upper()), ALL)
     assert [one.uid for one in page.rows] == [2]

@@ -9,9 +9,8 @@ from uuid import uuid4
 import pytest
 
 from inboxd.errors import Conflict, NotFound
-from inboxd.mails import Address, Attachment, Cursor, Digest, Message, Outcome, Place
+from inboxd.mails import Address, Cursor, Digest, Message, Outcome, Place
 from inboxd.model import (
-    AttachmentId,
     ConnectorId,
     EventId,
     EventStatus,
@@ -23,28 +22,19 @@ from inboxd.model import (
 )
 from inboxd.store import connectors, events, messages
 from inboxd.store.engine import Store
-from servers.stores import MORNING, Linked, link, make_incoming
+from servers.stores import (
+    MORNING,
+    Linked,
+    add_mails,
+    link,
+    make_attachment,
+    make_incoming,
+    renumbered,
+    stored_uids,
+)
 
 EVERY = MessageFilter()
 ALL = Window(size=1000)
-
-
-async def add(store: Store, linked: Linked, *uids: int) -> Outcome:
-    return await messages.add_batch(store, linked.place, linked.inbox.id, [make_incoming(uid) for uid in uids])
-
-
-async def stored_uids(store: Store) -> list[int | None]:
-    return [message.uid for message in (await messages.page(store, EVERY, ALL)).rows]
-
-
-def renumbered(place: Place, by: int = 1) -> Place:
-    return replace(place, uidvalidity=place.uidvalidity + by)
-
-
-def attachment(position: int) -> Attachment:
-    return Attachment(
-        AttachmentId(uuid4()), position, f"paper {position}.pdf", "application/pdf", 10 + position, "<c@x>"
-    )
 
 
 async def test_batch_comes_back_as_it_was(store: Store, linked: Linked) -> None:
@@ -60,7 +50,7 @@ async def test_batch_comes_back_as_it_was(store: Store, linked: Linked) -> None:
         date=datetime(2026, 5, 4, 8, 29, 59, tzinfo=UTC),
         excerpt="First words",
         part_types=("text/plain", "application/pdf"),
-        attachments=(attachment(0), attachment(1)),
+        attachments=(make_attachment(0), make_attachment(1)),
     )
     raw = bytes(range(256)) * 50
     before = utc_now()
@@ -107,7 +97,7 @@ async def test_hostile_text_is_stored_with_replacement_characters(store: Store, 
         sender=Address(nasty, nasty, nasty),
         to=(Address(nasty, nasty),),
         part_types=(nasty,),
-        attachments=(replace(attachment(0), name=nasty),),
+        attachments=(replace(make_attachment(0), name=nasty),),
         defect=nasty,
         date=datetime.min.replace(tzinfo=UTC),
     )
@@ -133,15 +123,15 @@ async def test_empty_batch_moves_only_the_cursor(store: Store, linked: Linked) -
 
 
 async def test_uid_is_stored_once(store: Store, linked: Linked) -> None:
-    await add(store, linked, 1, 2)
-    again = await add(store, linked, 2, 3, 3)
+    await add_mails(store, linked, 1, 2)
+    again = await add_mails(store, linked, 2, 3, 3)
     assert ([one.uid for one in again.stored], again.known) == ([3], 2)
     assert await stored_uids(store) == [1, 2, 3]
 
 
 async def test_same_uid_of_another_mailbox_or_connector_is_another_message(store: Store, linked: Linked) -> None:
     other = await link(store, "other")
-    await add(store, linked, 1)
+    await add_mails(store, linked, 1)
     elsewhere = replace(linked.place, mailbox="Archive")
     for place in (elsewhere, other.place):
         outcome = await messages.add_batch(store, place, linked.inbox.id, [make_incoming(1)])
@@ -150,9 +140,9 @@ async def test_same_uid_of_another_mailbox_or_connector_is_another_message(store
 
 async def test_large_batch_is_stored_in_order(store: Store, linked: Linked) -> None:
     uids = list(range(1, 1301))
-    first = await add(store, linked, *uids)
+    first = await add_mails(store, linked, *uids)
     assert [one.uid for one in first.stored] == uids
-    assert (await add(store, linked, *uids)).known == len(uids)
+    assert (await add_mails(store, linked, *uids)).known == len(uids)
     assert await stored_uids(store) == uids[:1000]
     moved = [make_incoming(10_000 + uid, b"Subject: mail %d\r\n\r\nbody %d\r\n" % (uid, uid)) for uid in uids]
     outcome = await messages.add_batch(store, renumbered(linked.place), linked.inbox.id, moved)
@@ -160,7 +150,7 @@ async def test_large_batch_is_stored_in_order(store: Store, linked: Linked) -> N
 
 
 async def test_batch_is_all_or_nothing(store: Store, linked: Linked) -> None:
-    twice = attachment(0)
+    twice = make_attachment(0)
     broken = make_incoming(2, b"x", Digest(attachments=(twice, twice)))
     with pytest.raises(Conflict):
         await messages.add_batch(
@@ -174,7 +164,7 @@ async def test_batch_is_all_or_nothing(store: Store, linked: Linked) -> None:
 async def test_batch_of_a_removed_connector_is_not_found(store: Store, linked: Linked) -> None:
     await connectors.remove(store, linked.connector.id)
     with pytest.raises(NotFound, match="there is no connector"):
-        await add(store, linked, 1)
+        await add_mails(store, linked, 1)
     with pytest.raises(NotFound, match="there is no connector"):
         await messages.set_cursor(store, linked.place, 1)
 
@@ -214,7 +204,7 @@ async def test_event_counts_the_mails_of_its_batches(store: Store, linked: Linke
 
 
 async def test_considered_uids_are_the_stored_and_the_removed_above_a_mark(store: Store, linked: Linked) -> None:
-    outcome = await add(store, linked, 1, 2, 3, 4)
+    outcome = await add_mails(store, linked, 1, 2, 3, 4)
     await messages.remove(store, outcome.stored[2].id)
     assert await messages.considered(store, linked.place, 0) == {1, 2, 3, 4}
     assert await messages.considered(store, linked.place, 2) == {3, 4}

@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 
 from inboxd.errors import Conflict, NotFound
-from inboxd.mails import Address, Sent
 from inboxd.model import (
     ApiKey,
     ConnectorId,
@@ -20,6 +19,7 @@ from inboxd.model import (
     EventType,
     Inbox,
     InboxId,
+    InboxType,
     KeyId,
     Kind,
     MessageFilter,
@@ -35,50 +35,15 @@ from servers.stores import (
     Linked,
     link,
     make_connection,
+    make_event,
     make_inbox,
     make_incoming,
+    make_sent,
     make_sync_settings,
 )
 
 ALL = Window(size=1000)
 NOBODY = ConnectorId(uuid4())
-
-
-def make_event(connector_id: ConnectorId, type: EventType = EventType.SYNC, minutes: int = 0) -> Event:
-    return Event(
-        id=EventId(uuid4()),
-        connector_id=connector_id,
-        type=type,
-        status=EventStatus.SUCCESS,
-        size=3,
-        created_at=MORNING + timedelta(minutes=minutes),
-        message="fine",
-        logs="C: NOOP\nS: OK",
-        seen=True,
-    )
-
-
-def make_sent(linked: Linked, minutes: int = 0) -> Sent:
-    return Sent(
-        id=SentId(uuid4()),
-        inbox_id=linked.inbox.id,
-        connector_id=linked.connector.id,
-        created_at=MORNING + timedelta(minutes=minutes),
-        state=SentState.SENT,
-        sender=Address("Ann <ann@example.com>", "ann@example.com", "Ann"),
-        to=("bob@example.com",),
-        cc=("cy@example.com",),
-        bcc=(),
-        subject="Hello",
-        header_message_id="<1@example.com>",
-        size_bytes=11,
-        sent_at=MORNING,
-        reply_to="ann@example.com",
-        body="Hello, Bob",
-        is_html=True,
-        attachments=("a.pdf",),
-        reply="250 queued",
-    )
 
 
 async def test_installation_has_one_user(store: Store) -> None:
@@ -94,8 +59,9 @@ async def test_inbox_comes_back_as_it_was(store: Store) -> None:
         description="nothing",
         favourite=True,
         tags=("a", "ä"),
-        functions_as="CONNECTOR",
-        expires_at=MORNING + timedelta(days=1),
+        expires_at=utc_now() + timedelta(days=1),
+        inbox_type=InboxType.SMTP_INBOX,
+        virtual=True,
     )
     plain = make_inbox("plain@inbox.example")
     for one in (inbox, plain):
@@ -201,7 +167,8 @@ async def test_sent_mail_comes_back_as_it_was(store: Store, linked: Linked) -> N
         assert await sent.get(store, one.id) == one
         assert await sent.raw(store, one.id) == raw
     page = await sent.page(store, Window(ascending=False))
-    assert (page.rows, page.total) == ((second, first), 2)
+    listed = tuple(replace(one, body=None) for one in (second, first))
+    assert (page.rows, page.total) == (listed, 2)
 
 
 async def test_sent_mails_are_chosen_by_inbox(store: Store, linked: Linked) -> None:
@@ -209,7 +176,7 @@ async def test_sent_mails_are_chosen_by_inbox(store: Store, linked: Linked) -> N
     here, there = make_sent(linked), make_sent(other)
     for one in (here, there):
         await sent.add(store, one, b"raw")
-    assert (await sent.page(store, ALL, inbox_id=other.inbox.id)).rows == (there,)
+    assert (await sent.page(store, ALL, inbox_id=other.inbox.id)).rows == (replace(there, body=None),)
 
 
 async def test_api_key_lives_and_is_revoked(store: Store) -> None:

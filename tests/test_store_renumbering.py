@@ -3,48 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import delete, event, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import NotFound
-from inboxd.mails import Attachment, Digest, Incoming, Outcome, Place
+from inboxd.mails import Digest, Incoming
 from inboxd.model import (
-    AttachmentId,
     MessageFilter,
     Window,
 )
 from inboxd.store import connectors, inboxes, messages
 from inboxd.store.engine import Store
 from inboxd.store.schema import ATTACHMENTS, MESSAGES, RAW_MESSAGES, TOMBSTONES
-from servers.stores import Linked, link, make_incoming
+from servers.stores import (
+    Linked,
+    add_mails,
+    link,
+    make_attachment,
+    make_incoming,
+    renumbered,
+    stored_uids,
+)
 
 EVERY = MessageFilter()
 ALL = Window(size=1000)
 
 
-async def add(store: Store, linked: Linked, *uids: int) -> Outcome:
-    return await messages.add_batch(store, linked.place, linked.inbox.id, [make_incoming(uid) for uid in uids])
-
-
-async def stored_uids(store: Store) -> list[int | None]:
-    return [message.uid for message in (await messages.page(store, EVERY, ALL)).rows]
-
-
-def renumbered(place: Place, by: int = 1) -> Place:
-    return replace(place, uidvalidity=place.uidvalidity + by)
-
-
-def attachment(position: int) -> Attachment:
-    return Attachment(
-        AttachmentId(uuid4()), position, f"paper {position}.pdf", "application/pdf", 10 + position, "<c@x>"
-    )
-
-
 async def test_removed_message_does_not_come_back(store: Store, linked: Linked) -> None:
-    incoming = make_incoming(1, b"x", Digest(attachments=(attachment(0),)))
+    incoming = make_incoming(1, b"x", Digest(attachments=(make_attachment(0),)))
     outcome = await messages.add_batch(store, linked.place, linked.inbox.id, [incoming])
     gone = outcome.stored[0].id
     await messages.remove(store, gone)
@@ -62,7 +50,7 @@ async def test_removed_message_does_not_come_back(store: Store, linked: Linked) 
 
 
 async def test_renumbered_mailbox_gives_old_messages_new_uids(store: Store, linked: Linked) -> None:
-    first = await add(store, linked, 1, 2, 3)
+    first = await add_mails(store, linked, 1, 2, 3)
     new = renumbered(linked.place)
     batch = [_renamed(make_incoming(uid), uid + 100) for uid in (1, 2, 3)] + [make_incoming(104)]
     outcome = await messages.add_batch(store, new, linked.inbox.id, batch, last_uid=104)
@@ -76,7 +64,7 @@ async def test_renumbered_mailbox_gives_old_messages_new_uids(store: Store, link
 
 
 async def test_renumbering_works_when_uidvalidity_goes_down(store: Store, linked: Linked) -> None:
-    await add(store, linked, 5)
+    await add_mails(store, linked, 5)
     lower = renumbered(linked.place, -1)
     outcome = await messages.add_batch(store, lower, linked.inbox.id, [_renamed(make_incoming(5), 1)])
     assert (outcome.stored, outcome.remapped) == ((), 1)
@@ -103,13 +91,13 @@ async def test_same_bytes_within_an_incarnation_are_two_messages(store: Store, l
 async def test_renumbering_stays_within_its_mailbox_and_connector(store: Store, linked: Linked) -> None:
     other = await link(store, "other")
     await messages.add_batch(store, replace(linked.place, mailbox="Archive"), linked.inbox.id, [make_incoming(1)])
-    await add(store, other, 1)
+    await add_mails(store, other, 1)
     outcome = await messages.add_batch(store, renumbered(linked.place), linked.inbox.id, [make_incoming(1)])
     assert (len(outcome.stored), outcome.remapped) == (1, 0)
 
 
 async def test_removed_message_stays_removed_when_its_mailbox_is_renumbered(store: Store, linked: Linked) -> None:
-    first = await add(store, linked, 1, 2)
+    first = await add_mails(store, linked, 1, 2)
     await messages.remove(store, first.stored[0].id)
     new = renumbered(linked.place)
     batch = [_renamed(make_incoming(uid), uid + 10) for uid in (1, 2)]
@@ -130,15 +118,15 @@ async def test_old_messages_are_looked_for_only_after_a_renumbering(store: Store
     async def listen(connection: AsyncConnection) -> None:
         event.listen(connection.sync_engine, "before_cursor_execute", note)
 
-    await add(store, linked, 1)
+    await add_mails(store, linked, 1)
     await store.write(listen)
-    await add(store, linked, *range(2, 102))
+    await add_mails(store, linked, *range(2, 102))
     assert not [one for one in statements if "content_hash IN" in one]
     assert 0 < len(statements) <= 6
 
 
 async def test_removing_an_inbox_keeps_tombstones_for_a_connector_that_moved_on(store: Store, linked: Linked) -> None:
-    await add(store, linked, 1, 2)
+    await add_mails(store, linked, 1, 2)
     new_home = await link(store, "other")
     await connectors.update(store, replace(linked.connector, inbox_id=new_home.inbox.id))
     await inboxes.remove(store, linked.inbox.id)
@@ -148,7 +136,7 @@ async def test_removing_an_inbox_keeps_tombstones_for_a_connector_that_moved_on(
 
 
 async def test_message_without_a_connector_leaves_no_tombstone(store: Store, linked: Linked) -> None:
-    outcome = await add(store, linked, 1)
+    outcome = await add_mails(store, linked, 1)
     await connectors.remove(store, linked.connector.id)
     assert (await messages.get(store, outcome.stored[0].id)).connector_id is None
     await messages.remove(store, outcome.stored[0].id)
@@ -166,10 +154,10 @@ async def test_numbers_of_removed_messages_are_not_used_again(store: Store, link
     async def clear(connection: AsyncConnection) -> None:
         await connection.execute(delete(MESSAGES))
 
-    await add(store, linked, 1, 2)
+    await add_mails(store, linked, 1, 2)
     before = await store.read(highest)
     await store.write(clear)
-    await add(store, linked, 3)
+    await add_mails(store, linked, 3)
     assert await store.read(highest) > before
 
 

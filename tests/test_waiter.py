@@ -16,7 +16,7 @@ from inboxd.mails import Message, Place
 from inboxd.model import MessageFilter, Window
 from inboxd.store import messages
 from inboxd.store.engine import Store
-from inboxd.waiter import wait_for_nth
+from inboxd.waiter import wait_for_count, wait_for_nth
 from servers.mailbox import Bench, Linked, make_bench
 from servers.sessions import eventually, settled
 from servers.stores import make_incoming
@@ -36,6 +36,11 @@ async def keep(linked: Linked, *uids: int, tell: bool = True) -> None:
     await messages.add_batch(linked.bench.store, place, linked.connector.inbox_id, [make_incoming(uid) for uid in uids])
     if tell:
         linked.bench.bus.publish(linked.connector.inbox_id)
+
+
+def topics(linked: Linked) -> dict[Any, Any]:
+    """Who waits, by inbox."""
+    return vars(linked.bench.bus)["_topics"]
 
 
 async def wait(linked: Linked, index: int = 0, seconds: float = LONG, **chosen: Any) -> Message | None:
@@ -108,14 +113,54 @@ async def test_mail_nobody_told_of_is_found_when_the_time_is_over(linked: Linked
 
 async def test_waiting_asks_the_store_nothing_until_it_is_told(linked: Linked, reads: list[Any]) -> None:
     async with asyncio.TaskGroup() as group:
-        waiting = [group.create_task(wait(linked)) for _ in range(50)]
+        waiting = [group.create_task(wait(linked, index)) for index in range(50)]
         await eventually(lambda: len(reads) == 50)
         assert await settled(lambda: len(reads)) == 50
         linked.bench.bus.publish(linked.connector.id)
         assert await settled(lambda: len(reads)) == 50
-        await keep(linked, 1)
+        await keep(linked, *range(1, 51))
     assert all(task.result() for task in waiting)
     assert len(reads) == 100
+
+
+async def test_those_who_wait_for_the_same_share_one_look(linked: Linked, reads: list[Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(wait(linked)) for _ in range(1000)]
+        await eventually(lambda: len(reads) and len(topics(linked)[linked.connector.inbox_id]) == 1000)
+        before = await settled(lambda: len(reads))
+        await keep(linked, 1)
+    assert {found.uid for task in waiting if (found := task.result())} == {1}
+    assert (before, len(reads)) == (1, 2)
+    assert not topics(linked)
+
+
+async def test_the_others_find_their_mail_when_those_who_look_are_cancelled(linked: Linked) -> None:
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(wait(linked)) for _ in range(20)]
+        await eventually(lambda: len(topics(linked).get(linked.connector.inbox_id, ())) == 20)
+        await keep(linked, 1)
+        for turn, task in enumerate(waiting[:-1]):
+            if turn % 3 == 0:
+                await asyncio.sleep(0)
+            task.cancel()
+    assert waiting[-1].result() is not None
+    assert not topics(linked)
+
+
+async def test_a_count_of_mails_is_awaited_and_returned(linked: Linked, reads: list[Any]) -> None:
+    wanted = MessageFilter((linked.connector.inbox_id,))
+    async with asyncio.TaskGroup() as group:
+        waiting = [
+            group.create_task(wait_for_count(linked.bench.services, wanted, Window(ascending=up), 3, LONG))
+            for up in (True, False) * 10
+        ]
+        await keep(linked, 1, 2)
+        await settled(lambda: len(reads))
+        assert not any(task.done() for task in waiting)
+        await keep(linked, 3, 4)
+    for up, task in zip((True, False) * 10, waiting, strict=True):
+        assert [message.uid for message in task.result() or ()] == ([1, 2, 3] if up else [4, 3, 2])
+    assert await wait_for_count(linked.bench.services, wanted, Window(), 5, 0) is None
 
 
 async def test_hints_that_bring_nothing_are_looked_at_and_waited_on(linked: Linked) -> None:

@@ -21,6 +21,11 @@ class Hint:
         """Wake the subscriber now or at its next wait."""
         self._event.set()
 
+    @property
+    def rung(self) -> bool:
+        """Whether something happened since `wait` last returned."""
+        return self._event.is_set()
+
     async def wait(self) -> None:
         """Until something happened since the last return."""
         await self._event.wait()

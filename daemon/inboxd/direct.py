@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Final
 from uuid import uuid4
 
-from inboxd import sync
+from inboxd import logs, sync
 from inboxd.accounts import account_of
 from inboxd.dial import dial
 from inboxd.errors import InboxdError, MailServerError
@@ -19,6 +20,7 @@ from inboxd.model import (
     EventId,
     EventStatus,
     EventType,
+    InboxId,
     Kind,
     Progress,
     SyncReport,
@@ -29,6 +31,9 @@ from inboxd.store import connectors, events
 from inboxd.sync import Pass, Target
 
 LOG_LINES: Final = 500
+# For one who reads: the connections, and the mails on their way, that one request may cause.
+CONNECTORS_AT_ONCE: Final = 20
+_log = logs.logger("direct")
 
 
 async def sync_now(
@@ -62,6 +67,25 @@ async def sync_now(
     SYNCS.labels(Trigger.DIRECT.value, "ok").inc()
     await sync.write_event(run, list(transcript))
     return SyncReport(run.event_id, run.ids, tuple(transcript))
+
+
+async def sync_on_read(services: Services, inbox_ids: Collection[InboxId]) -> None:
+    """Sync the connectors of these inboxes, or all of them, side by side before somebody reads what is stored.
+
+    Failures are in the connectors' events; none keeps the others, or the reader, from going on.
+    """
+    ahead = iter(await connectors.readable(services.store, inbox_ids))
+
+    async def sync_one_by_one() -> None:
+        for connector_id in ahead:
+            try:
+                await sync_now(services, connector_id, since=None, mailbox=None)
+            except InboxdError as error:  # deleted meanwhile, or its event could not be written
+                _log.warning("sync_on_read_failed", connector=str(connector_id), reason=str(error))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CONNECTORS_AT_ONCE):
+            group.create_task(sync_one_by_one())
 
 
 async def _read(

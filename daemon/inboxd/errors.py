@@ -193,3 +193,9 @@ class SendUnknown(MailServerError):
 
 class Unparsable(InboxdError):
     """The bytes of a mail defeated every parser. The bytes are kept all the same."""
+
+
+class PostFailed(InboxdError):
+    """A webhook's receiver could not be reached, may not be reached, or gave no answer in time."""
+
+    retry = True

@@ -30,11 +30,22 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAttachment:
+    """An attachment kept here: a part of the mail `message_id`, or, without one, an upload."""
+
+    attachment: Attachment
+    created_at: datetime
+    inbox_id: InboxId | None = None
+    message_id: MessageId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Digest:
     """What the parser made of a raw mail; everything in it can be derived from the bytes again.
 
-    `defect` holds the reason when no parser could read the mail: then all else is empty. `excerpt` is the first text
-    of the body, at most 250 characters.
+    `defect` holds the reason when no parser could read the mail: then all else is empty. `words` is the visible text of
+    the body, white space collapsed, at most 8,000 characters; `excerpt` its first 250. A digest out of the store has no
+    `words`.
     """
 
     subject: str | None = None
@@ -47,6 +58,7 @@ class Digest:
     in_reply_to: str | None = None
     date: datetime | None = None
     excerpt: str | None = None
+    words: str = ""
     part_types: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     defect: str | None = None
@@ -144,10 +156,21 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """What a search examines of a stored message: those fields of its digest that were asked for, and its place."""
+
+    seq: int
+    created_at: datetime
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A mail to be built. Bodies: text, html, or both; `attachments` are (file name, content type, bytes).
 
     `sender` is a bare address; recipients and `reply_to` may be written with a name: `Ada <ada@example.org>`.
+    `attachment_ids` names those attachments that are kept here too. `in_reply_to` and `references` are Message-IDs
+    without angle brackets.
     """
 
     sender: str
@@ -161,11 +184,17 @@ class Draft:
     html: str | None = None
     headers: dict[str, str] = field(default_factory=dict[str, str])
     attachments: tuple[tuple[str, str, bytes], ...] = ()
+    attachment_ids: tuple[str, ...] = ()
+    in_reply_to: str | None = None
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A mail handed to, or refused by, a connector's SMTP server."""
+    """A mail handed to, or refused by, a connector's SMTP server.
+
+    `attachments` are ids of attachments kept here; `reply` holds the server's words. Lists come without `body`.
+    """
 
     id: SentId
     inbox_id: InboxId
@@ -185,3 +214,5 @@ class Sent:
     is_html: bool = False
     attachments: tuple[str, ...] = ()
     reply: str | None = None
+    in_reply_to: str | None = None
+    excerpt: str | None = None

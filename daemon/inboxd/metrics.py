@@ -98,14 +98,26 @@ LOOP_LAG = Histogram(
 )
 API_REQUESTS = Counter("inboxd_api_requests_total", "API answers by status class.", ["status"], registry=REGISTRY)
 
+WEBHOOK_POSTS = Counter("inboxd_webhook_posts_total", "Posts to webhooks by result.", ["result"], registry=REGISTRY)
+WEBHOOK_SECONDS = Histogram(
+    "inboxd_webhook_post_duration_seconds", "One post to a webhook, connecting included.", buckets=_FAST,
+    registry=REGISTRY,
+)  # fmt: skip
+WEBHOOK_BACKLOG = Gauge("inboxd_webhook_backlog", "Posts to webhooks that wait.", registry=REGISTRY)
+
+# The values of counters with one label.
+_VALUES = {
+    LOGINS: ("ok", "refused", "failed"),
+    API_REQUESTS: ("2xx", "4xx", "5xx"),
+    WEBHOOK_POSTS: ("success", "bad_response", "exception", "exhausted"),
+}
+
 
 def set_up() -> None:
     """Give every label child its zero, so that rates and alerts see the first event."""
     BUILD.info({"version": __version__})
     for state in State:
         CONNECTORS.labels(state.value).set(0)
-    for result in ("ok", "refused", "failed"):
-        LOGINS.labels(result)
     for reason in DISCONNECT_REASONS:
         DISCONNECTS.labels(reason)
     for command in COMMANDS:
@@ -117,8 +129,9 @@ def set_up() -> None:
             SYNCS.labels(trigger, result)
     for sent in SentState:
         SENDS.labels(sent.value)
-    for status in ("2xx", "4xx", "5xx"):
-        API_REQUESTS.labels(status)
+    for counter, values in _VALUES.items():
+        for value in values:
+            counter.labels(value)
 
 
 def forget(connector: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Generic, NewType, TypeVar, final
 from uuid import UUID
@@ -110,9 +110,32 @@ class SentState(enum.Enum):
     UNKNOWN = "unknown"
 
 
+class InboxType(enum.Enum):
+    """MailSlurp's two kinds of inbox; here they do not differ."""
+
+    HTTP_INBOX = "HTTP_INBOX"
+    SMTP_INBOX = "SMTP_INBOX"
+
+
+class InboxFunction(enum.Enum):
+    """What MailSlurp uses an inbox for; here CONNECTOR is the only one that ever is."""
+
+    ALIAS = "ALIAS"
+    THREAD = "THREAD"
+    CATCH_ALL = "CATCH_ALL"
+    CONNECTOR = "CONNECTOR"
+    ACCOUNT = "ACCOUNT"
+    GUIDED_TOUR = "GUIDED_TOUR"
+    GUEST = "GUEST"
+    OAUTH_CONNECTION_GMAIL = "OAUTH_CONNECTION_GMAIL"
+
+
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """A local inbox."""
+    """A local inbox. From `expires_at` on it does not exist. From a `virtual` one nothing is sent.
+
+    `connected`: whether a connector delivers into it; not a part of the inbox, the store adds it when asked for one.
+    """
 
     id: InboxId
     email_address: str
@@ -121,8 +144,10 @@ class Inbox:
     description: str | None = None
     favourite: bool = False
     tags: tuple[str, ...] = ()
-    functions_as: str | None = None
     expires_at: datetime | None = None
+    inbox_type: InboxType = InboxType.HTTP_INBOX
+    virtual: bool = False
+    connected: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +264,17 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class InboxFilter:
+    """Which inboxes are wanted; empty fields do not filter. `search`: a part of what names or describes an inbox."""
+
+    favourite_only: bool = False
+    search: str | None = None
+    tag: str | None = None
+    inbox_type: InboxType | None = None
+    function: InboxFunction | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MessageFilter:
     """Which messages are wanted; empty fields do not filter."""
 
@@ -246,6 +282,20 @@ class MessageFilter:
     unread_only: bool = False
     favourite_only: bool = False
     search: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentFilter:
+    """Which attachments are wanted; empty fields do not filter. Those of `include` are wanted whatever else is asked.
+
+    `name` is a part of their name; `sent_id` a sent mail that they were attached to.
+    """
+
+    name: str | None = None
+    inbox_id: InboxId | None = None
+    message_id: MessageId | None = None
+    sent_id: SentId | None = None
+    include: tuple[AttachmentId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,11 @@ def tls_context(account: Account) -> ssl.SSLContext | None:
     return _context(verify, account.ssl_protocols, os.environ.get("SSL_CERT_FILE", ""))
 
 
+def web_context(*, verify: bool) -> ssl.SSLContext:
+    """The context for an HTTPS server; shared. Without `verify` any certificate will do."""
+    return _context(verify, (), os.environ.get("SSL_CERT_FILE", ""))
+
+
 @functools.lru_cache(maxsize=64)
 def _context(verify: bool, protocols: tuple[str, ...], _authorities: str) -> ssl.SSLContext:
     context = ssl.create_default_context()

@@ -6,14 +6,15 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import uuid4
 
 from inboxd import logs, metrics, net
 from inboxd.accounts import account_of
-from inboxd.errors import Invalid, MailServerError, NotFound, SendUnknown
+from inboxd.errors import Conflict, Invalid, MailServerError, NotFound, SendUnknown
 from inboxd.mail.build import Built, build
+from inboxd.mail.excerpts import from_html, from_text
 from inboxd.mails import Address, Draft, Sent
 from inboxd.model import (
     Account,
@@ -30,10 +31,21 @@ from inboxd.model import (
 )
 from inboxd.services import Services
 from inboxd.smtp import Receipt, open_session
-from inboxd.store import connectors, events, sent
+from inboxd.store import connectors, events, inboxes, sent
 
 _CUT_SHORT: Final = "the sending was cut short; the server may have taken the mail"
 _log = logs.logger("sender")
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A mail built and ready to go, and the account it goes through."""
+
+    connector: Connector
+    account: Account
+    draft: Draft
+    built: Built
+    excerpt: str | None
 
 
 async def send(services: Services, connector_id: ConnectorId, draft: Draft) -> Sent:
@@ -42,28 +54,41 @@ async def send(services: Services, connector_id: ConnectorId, draft: Draft) -> S
     The result is recorded whatever it is, UNKNOWN when cancelled; Invalid, Conflict (no SMTP connection) and
     MailServerError are raised.
     """
-    connector = await connectors.get(services.store, connector_id)
-    account = await account_of(services.store, services.vault, connector_id, Kind.SMTP)
-    complete = replace(draft, sender=draft.sender or _address_of(connector, account))
-    built = await asyncio.to_thread(build, complete)
+    parcel = await prepare(services, connector_id, draft)
     transcript: deque[str] = deque(maxlen=200)
     began = time.monotonic()
     try:
-        receipt = await _deliver(services, account, built, transcript)
+        receipt = await _deliver(services, parcel.account, parcel.built, transcript)
     except MailServerError as error:
         state = SentState.UNKNOWN if isinstance(error, SendUnknown) else SentState.FAILED
-        await _record(services, connector, draft, built, state, str(error), transcript)
+        await _record(services, parcel, state, str(error), transcript)
         _log.warning(
             "send_failed", connector=str(connector_id), stage=error.stage, state=state.value, reason=str(error)
         )
         raise
     except asyncio.CancelledError:
-        await _record(services, connector, draft, built, SentState.UNKNOWN, _CUT_SHORT, transcript)
+        await _record(services, parcel, SentState.UNKNOWN, _CUT_SHORT, transcript)
         raise
     metrics.SEND_SECONDS.observe(time.monotonic() - began)
-    row = await _record(services, connector, draft, built, SentState.SENT, _words(receipt), transcript)
-    _log.info("sent", connector=str(connector_id), sent=str(row.id), bytes=len(built.raw), refused=len(receipt.refused))
+    row = await _record(services, parcel, SentState.SENT, _words(receipt), transcript)
+    _log.info("sent", connector=str(connector_id), sent=str(row.id), bytes=row.size_bytes, refused=len(receipt.refused))
     return row
+
+
+async def prepare(services: Services, connector_id: ConnectorId, draft: Draft) -> Parcel:
+    """What `send` would hand to the server; nothing is sent. NotFound, Invalid, Conflict as it raises them."""
+    connector = await connectors.get(services.store, connector_id)
+    if (await inboxes.get(services.store, connector.inbox_id)).virtual:
+        raise Conflict(f"inbox {connector.inbox_id} was made virtual: nothing is sent from it")
+    account = await account_of(services.store, services.vault, connector_id, Kind.SMTP)
+    complete = replace(draft, sender=draft.sender or _address_of(connector, account))
+    built, excerpt = await asyncio.to_thread(_built, complete)
+    return Parcel(connector, account, draft, built, excerpt)
+
+
+def _built(draft: Draft) -> tuple[Built, str | None]:
+    excerpt = from_text(draft.text) if draft.text is not None else from_html(draft.html or "")
+    return build(draft), excerpt
 
 
 async def _deliver(services: Services, account: Account, built: Built, transcript: deque[str]) -> Receipt:
@@ -88,16 +113,9 @@ def _words(receipt: Receipt) -> str:
     return f"{receipt.reply} (refused: {refused})" if refused else receipt.reply
 
 
-async def _record(
-    services: Services,
-    connector: Connector,
-    draft: Draft,
-    built: Built,
-    state: SentState,
-    reply: str,
-    transcript: deque[str],
-) -> Sent:
+async def _record(services: Services, parcel: Parcel, state: SentState, reply: str, transcript: deque[str]) -> Sent:
     now = utc_now()
+    connector, draft, built = parcel.connector, parcel.draft, parcel.built
     row = Sent(
         id=SentId(uuid4()),
         inbox_id=connector.inbox_id,
@@ -115,8 +133,10 @@ async def _record(
         reply_to=draft.reply_to,
         body=draft.html if draft.html is not None else draft.text,
         is_html=draft.html is not None,
-        attachments=tuple(name for name, _, _ in draft.attachments),
+        attachments=draft.attachment_ids,
         reply=reply,
+        in_reply_to=draft.in_reply_to,
+        excerpt=parcel.excerpt,
     )
     metrics.SENDS.labels(state.value).inc()
     await sent.add(services.store, row, built.raw)

@@ -14,8 +14,9 @@ from typing import Any, Final, cast, final
 
 from aiohttp import web
 
-from inboxd import __version__, beat, logs, metrics, scrape
+from inboxd import __version__, beat, indexer, logs, metrics, poster, scrape, sweeper
 from inboxd.api import app as api
+from inboxd.api.wire.payloads import write_payload
 from inboxd.bus import Bus
 from inboxd.errors import InUse, SettingsError, StoreBusy
 from inboxd.model import utc_now
@@ -46,8 +47,11 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
         async with asyncio.TaskGroup() as group:
             workers = [
                 group.create_task(services.roster.run()),
+                group.create_task(poster.run(services, write_payload)),
                 group.create_task(beat.measure_lag()),
                 group.create_task(beat.try_writing(services.store, state.note_store)),
+                group.create_task(sweeper.run(services.store)),
+                group.create_task(indexer.run(services.store, services.bus)),
             ]
             period = watchdog_seconds()
             if period is not None:

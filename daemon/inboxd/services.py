@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from inboxd.bus import Bus
+from inboxd.flights import Flights
 from inboxd.roster import Roster
 from inboxd.settings import Settings
 from inboxd.store.engine import Store
@@ -24,3 +25,4 @@ class Services:
     roster: Roster
     user_id: UUID
     started_at: datetime
+    flights: Flights = field(default_factory=Flights)

@@ -174,6 +174,16 @@ class NetworkSettings(Section):
     )
 
 
+class WebhookSettings(Section):
+    timeout_seconds: float = Field(default=10.0, gt=0, description="Deadline of one post, from name to answer.")
+    at_once: int = Field(default=50, ge=1, description="Posts under way at the same time, one for each webhook.")
+    retry_first_seconds: float = Field(default=1.0, gt=0, description="First back-off after a failed post.")
+    retry_most_seconds: float = Field(default=600.0, gt=0, description="Longest back-off after failed posts.")
+    give_up_seconds: float = Field(default=259_200.0, ge=0, le=10**10, description="Older posts are not tried again.")
+    keep_seconds: float = Field(default=604_800.0, ge=0, le=10**10, description="Results are kept this long.")
+    allow_private: bool = Field(default=True, description="Post to loopback and private addresses, too.")
+
+
 def _default_state_dir() -> Path:
     if granted := os.environ.get("STATE_DIRECTORY"):
         return Path(granted.split(":")[0])
@@ -205,6 +215,7 @@ class Settings(BaseSettings):
     imap: ImapSettings = ImapSettings()
     smtp: SmtpSettings = SmtpSettings()
     network: NetworkSettings = NetworkSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @classmethod
     def settings_customise_sources(

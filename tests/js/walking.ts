@@ -31,3 +31,52 @@ export function expect(given: unknown) {
         toBeGreaterThan: (least: number) => assert.ok(typeof given === 'number' && given > least, `${given} > ${least}`),
     };
 }
+
+type Call = () => Promise<unknown>;
+
+/** Print every operation that is asked from now on, for the test to count. */
+export function tellOperations(): void {
+    const real = globalThis.fetch;
+    globalThis.fetch = (input, init) => {
+        const { pathname } = new URL(String(input));
+        console.log(`${init?.method ?? 'GET'} ${pathname}`);
+        return real(input, init);
+    };
+}
+
+/** The status and message of a call's refusal; controllers throw the response itself. */
+export async function refusal(call: Call): Promise<{ status: number; message: string }> {
+    const thrown = await call().then(
+        () => assert.fail('it was not refused'),
+        (reason: unknown) => reason,
+    );
+    assert.ok(thrown instanceof Response, String(thrown));
+    const body = (await thrown.json()) as { message: string };
+    assert.equal(typeof body.message, 'string');
+    return { status: thrown.status, message: body.message };
+}
+
+/** The options of a connector on the mailbox of the test, synced only when asked. */
+export function connectorOptions(mailbox: Mailbox, name: string) {
+    return {
+        createConnectorOptions: { emailAddress: mailbox.imapUsername, name, enabled: true },
+        createConnectorImapConnectionOptions: {
+            enabled: true,
+            imapHost: mailbox.imapServerHost,
+            imapPort: mailbox.imapServerPort,
+            imapUsername: mailbox.imapUsername,
+            imapPassword: mailbox.imapPassword,
+            imapSsl: false,
+            startTls: false,
+        },
+        createConnectorSmtpConnectionOptions: {
+            enabled: true,
+            smtpHost: mailbox.smtpServerHost,
+            smtpPort: mailbox.smtpServerPort,
+            smtpUsername: mailbox.smtpUsername,
+            smtpPassword: mailbox.smtpPassword,
+            smtpSsl: false,
+            startTls: true,
+        },
+    };
+}

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Generator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
 
-from inboxd.mails import Address, Digest, Fetched, Incoming, Place
-from inboxd.model import Connection, Connector, ConnectorId, Inbox, InboxId, Kind, SyncSettings, Tls, utc_now
-from inboxd.store import connectors
+from inboxd.mails import Address, Attachment, Digest, Fetched, Incoming, Outcome, Place, Sent
+from inboxd.model import (
+    AttachmentId,
+    Connection,
+    Connector,
+    ConnectorId,
+    Event,
+    EventId,
+    EventStatus,
+    EventType,
+    Inbox,
+    InboxId,
+    Kind,
+    MessageFilter,
+    SentId,
+    SentState,
+    SyncSettings,
+    Tls,
+    Window,
+    utc_now,
+)
+from inboxd.store import connectors, messages
 from inboxd.store.engine import Store, open_store
 from servers.postgres import PostgresServer, run_postgres
 
@@ -125,6 +144,69 @@ def make_incoming(
         uid=uid, raw=content, size_bytes=len(content), received_at=received_at, flags=("\\Seen",), whole=True
     )
     return Incoming(fetched=fetched, digest=made, content_hash=hashlib.sha256(content).digest())
+
+
+def make_event(connector_id: ConnectorId, type: EventType = EventType.SYNC, minutes: int = 0) -> Event:
+    """An event that is not stored yet."""
+    return Event(
+        id=EventId(uuid4()),
+        connector_id=connector_id,
+        type=type,
+        status=EventStatus.SUCCESS,
+        size=3,
+        created_at=MORNING + timedelta(minutes=minutes),
+        message="fine",
+        logs="C: NOOP\nS: OK",
+        seen=True,
+    )
+
+
+def make_sent(linked: Linked, minutes: int = 0) -> Sent:
+    """A sent mail that is not stored yet."""
+    return Sent(
+        id=SentId(uuid4()),
+        inbox_id=linked.inbox.id,
+        connector_id=linked.connector.id,
+        created_at=MORNING + timedelta(minutes=minutes),
+        state=SentState.SENT,
+        sender=Address("Ann <ann@example.com>", "ann@example.com", "Ann"),
+        to=("bob@example.com",),
+        cc=("cy@example.com",),
+        bcc=(),
+        subject="Hello",
+        header_message_id="<1@example.com>",
+        size_bytes=11,
+        sent_at=MORNING,
+        reply_to="ann@example.com",
+        body="Hello, Bob",
+        is_html=True,
+        attachments=("a.pdf",),
+        reply="250 queued",
+        in_reply_to="0@example.com",
+        excerpt="Hello",
+    )
+
+
+async def add_mails(store: Store, linked: Linked, *uids: int) -> Outcome:
+    """Store mails with these UIDs as a sync does."""
+    return await messages.add_batch(store, linked.place, linked.inbox.id, [make_incoming(uid) for uid in uids])
+
+
+async def stored_uids(store: Store) -> list[int | None]:
+    """The UIDs of the first thousand messages stored, in order of arrival."""
+    return [message.uid for message in (await messages.page(store, MessageFilter(), Window(size=1000))).rows]
+
+
+def renumbered(place: Place, by: int = 1) -> Place:
+    """The mailbox in another incarnation."""
+    return replace(place, uidvalidity=place.uidvalidity + by)
+
+
+def make_attachment(position: int) -> Attachment:
+    """An attachment that is not stored yet."""
+    return Attachment(
+        AttachmentId(uuid4()), position, f"paper {position}.pdf", "application/pdf", 10 + position, "<c@x>"
+    )
 
 
 def no_such_id() -> UUID:

@@ -38,24 +38,35 @@ class File:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """HTML of our own, with the Content-Security-Policy it was written for."""
+
+    content: str
+    policy: str
+
+
 def whole(status: int, content: object, content_type: str) -> web.Response:
     """The answer in one piece: None is empty, text, bytes and files go as they are, everything else as JSON."""
     if content is None:
         return web.Response(status=status, headers=_HEADERS)
-    headers = {**_HEADERS, "Content-Type": content_type}
+    headers = _HEADERS | {"Content-Type": content_type} | (_SANDBOX if content_type == HTML else {})
     if isinstance(content, File):
         headers |= _SANDBOX | {
             "Content-Type": content.content_type,
             "Content-Disposition": _saved_as(content.name),
         }
         body = content.content
+    elif isinstance(content, Page):
+        headers["Content-Security-Policy"] = content.policy
+        body = content.content.encode()
     elif isinstance(content, bytes):
         body = content
     elif content_type == JSON:
         body = codec.write(content)
     else:
         body = str(content).encode(errors="replace")
-    return web.Response(status=status, body=body, headers=headers | (_SANDBOX if content_type == HTML else {}))
+    return web.Response(status=status, body=body, headers=headers)
 
 
 def _saved_as(name: str) -> str:
@@ -130,3 +141,49 @@ class Held:
         self._stopping = True
         for scope in self._scopes:
             scope.reschedule(asyncio.get_running_loop().time())
+
+
+@asynccontextmanager
+async def while_client_waits(request: web.BaseRequest) -> AsyncGenerator[None]:
+    """Run the block; ClientGoneError when the client hangs up before its end.
+
+    aiohttp tells a handler of this only by cancelling it, and then the handlers of all requests. So a witness stands
+    before its protocol for as long.
+    """
+    transport = request.transport
+    if transport is None:
+        raise ClientGoneError
+    protocol = request.protocol
+    scope = asyncio.timeout(None)
+    witness = _Witness(protocol, scope)
+    try:
+        async with scope:
+            transport.set_protocol(witness)
+            try:
+                yield
+            finally:
+                if not witness.lost:
+                    transport.set_protocol(protocol)
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise ClientGoneError from error
+
+
+@final
+class _Witness(asyncio.Protocol):
+    """Hands everything on to a connection's own protocol, and ends a scope with the connection."""
+
+    def __init__(self, protocol: asyncio.Protocol, scope: asyncio.Timeout) -> None:
+        self.lost = False
+        self._scope = scope
+        self._protocol = protocol
+        self.data_received = protocol.data_received
+        self.eof_received = protocol.eof_received
+        self.pause_writing = protocol.pause_writing
+        self.resume_writing = protocol.resume_writing
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._scope.reschedule(asyncio.get_running_loop().time())
+        self._protocol.connection_lost(exc)

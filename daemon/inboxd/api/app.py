@@ -9,11 +9,11 @@ from typing import Final, final
 from urllib.parse import unquote
 
 from aiohttp import web
-from multidict import MultiDict
+from multidict import CIMultiDict
 
 from inboxd import logs, metrics
 from inboxd.api import answers
-from inboxd.api.answers import ClientGoneError, Held, LineStream
+from inboxd.api.answers import ClientGoneError, Held, LineStream, while_client_waits
 from inboxd.api.gate import Gate, Refusal, error_body, is_trusted, status_of
 from inboxd.api.intake import read_body, read_bytes, read_path, read_query
 from inboxd.api.products import OTHER_PRODUCTS
@@ -122,8 +122,9 @@ class Door:
     async def _carry_out(self, route: Route, request: web.Request, path: Mapping[str, str]) -> web.StreamResponse:
         arguments = read_path(path)
         if route.query is not None:
-            more = request.headers.items() if route.in_headers else ()
-            arguments["query"] = read_query(route.query, MultiDict([*request.query.items(), *more]))
+            # Headers have no case, and some clients and proxies write them all small.
+            both = CIMultiDict([*request.query.items(), *request.headers.items()]) if route.in_headers else None
+            arguments["query"] = read_query(route.query, request.query if both is None else both)
         if route.body is not None:
             read = read_bytes(request) if issubclass(route.body, bytes) else read_body(route.body, request)
             arguments["body"] = await read
@@ -133,7 +134,7 @@ class Door:
             return await self._stream(route, request, arguments)
         if not route.held:
             return answers.whole(route.status, await route.handler(self._services, **arguments), route.content_type)
-        async with self.held.until_stop():
+        async with self.held.until_stop(), while_client_waits(request):
             content = await route.handler(self._services, **arguments)
         return answers.whole(route.status, content, route.content_type)
 

@@ -32,7 +32,8 @@ from inboxd.api.wire.connectors import (
     SendQuery,
     SyncQuery,
 )
-from inboxd.api.wire.sent import SendEmailOptions, SentEmailDto
+from inboxd.api.wire.sending import SendEmailOptions
+from inboxd.api.wire.sent import SentEmailDto
 from inboxd.api.wire.shapes import PageQuery
 from inboxd.direct import sync_now
 from inboxd.errors import NotFound

@@ -49,6 +49,10 @@ STATUSES: Final[dict[type[BaseException], HTTPStatus]] = {
     errors.Stalled: HTTPStatus.GATEWAY_TIMEOUT,
     errors.SendUnknown: HTTPStatus.GATEWAY_TIMEOUT,
 }
+# What may come of asking a mail server.
+MAIL_SERVER_REFUSALS: Final = frozenset(
+    status for kind, status in STATUSES.items() if issubclass(kind, errors.MailServerError)
+)
 
 
 class Refusal(errors.InboxdError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
+from inspect import getdoc
 from typing import Any, get_type_hints
 
 from inboxd.api.answers import JSON
@@ -21,7 +23,8 @@ class Route:
     `status`: of a good answer. `lines`: the handler gets `emit` too, and answers with a stream of such JSON lines.
     `held`: it may wait long, and is ended when the daemon stops. `socket_only`: it does not exist on TCP. `is_open`: it
     needs no API key. `head`: called for HEAD where GET leaves a trace. `in_headers`: what the query lacks is looked for
-    in headers of the same names.
+    in headers of the same names. `controller`: MailSlurp's name for the group it belongs to. `refuses`: statuses of
+    refusals that do not follow from the above.
     """
 
     operation: str
@@ -36,6 +39,8 @@ class Route:
     is_open: bool = False
     head: Handler | None = None
     in_headers: bool = False
+    controller: str = ""
+    refuses: frozenset[HTTPStatus] = frozenset()
 
     @property
     def query(self) -> type[Request] | None:
@@ -46,6 +51,12 @@ class Route:
     def body(self) -> type[Request | bytes] | None:
         """The model of the body, as the handler declares it; bytes where it is no JSON."""
         return _declared(self.handler).get("body")
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What the handler's docstring says: its first line, and the rest of it."""
+        first, _, rest = (getdoc(self.handler) or "").partition("\n")
+        return first.removesuffix("."), " ".join(rest.split())
 
     @property
     def wants_origin(self) -> bool:

@@ -19,6 +19,7 @@ _LITERAL = re.compile(rb"\{(\d{1,20})\+?\}$")
 _TEXT_ONLY = re.compile(rb"\* (?:OK|NO|BAD|BYE|PREAUTH)\b", re.IGNORECASE)
 _MONTHS: Final = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
 _DATE = re.compile(rb" ?(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
+_FLAG = re.compile(r"\\?[A-Za-z0-9!#$&'+,./:;<=>?@^_`|~-]{1,100}")
 # A quote or parenthesis that is never closed reaches to the end: searching on from each would be quadratic.
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|([()])|([^\s()"]+)', re.DOTALL)
 _ASIDE = re.compile(rb"\([^)]*(?:\)|\Z)")
@@ -125,6 +126,13 @@ def search_date(moment: datetime) -> str:
     """
     day = datetime.fromtimestamp(max(0.0, moment.timestamp() - 86_400), UTC)
     return f"{day.day}-{_MONTHS[day.month - 1].decode().title()}-{day.year}"
+
+
+def store_item(flag: str, *, on: bool) -> str:
+    """What STORE is to do with one flag (RFC 3501 §6.4.6), the others left as they are; Invalid when it is no flag."""
+    if not _FLAG.fullmatch(flag):
+        raise Invalid("flags", "must be IMAP flags, for example \\Seen")
+    return f"{'+' if on else '-'}FLAGS.SILENT ({flag})"
 
 
 @final

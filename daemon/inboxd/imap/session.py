@@ -22,6 +22,7 @@ from inboxd.imap.lines import (
     parse_search,
     response_code,
     search_date,
+    store_item,
 )
 from inboxd.imap.link import Link, check
 from inboxd.imap.stream import Fetch, Stream
@@ -91,9 +92,20 @@ class Session:
 
     async def examine(self, name: str) -> Mailbox:
         """Open a mailbox read-only, so that reading changes nothing there. MailboxRefused when there is no such one."""
+        return (await self._open("EXAMINE", name))[0]
+
+    async def select(self, name: str) -> Mailbox:
+        """Open a mailbox for changes. MailboxRefused when there is no such one, or it may only be read."""
+        mailbox, answer = await self._open("SELECT", name)
+        if response_code(answer.encode())[0] == "READ-ONLY":
+            raise MailboxRefused("select", f"the mailbox {name!r} may be read but not changed", reply=answer)
+        return mailbox
+
+    async def _open(self, how: str, name: str) -> tuple[Mailbox, str]:
+        """The mailbox, and the words of the tagged answer."""
         self._protocol.state = "AUTH"
         try:
-            command = await self._link.run(Asked("EXAMINE", self._link.tag(), mailbox_argument(name)))
+            command = await self._link.run(Asked(how, self._link.tag(), mailbox_argument(name)))
         except CommandRefused as error:
             code, words = response_code(error.reply.encode())[0], error.reply.lower()
             if code in _GONE_CODES or any(word in words for word in _GONE_WORDS):
@@ -106,12 +118,13 @@ class Session:
             for r in command.responses
             if first_line(r)[:5].upper() == b"* OK "
         )
-        return Mailbox(
+        mailbox = Mailbox(
             name=name,
             exists=self._protocol.exists,
             uidvalidity=_count(codes.get("UIDVALIDITY")),
             uidnext=_count(codes.get("UIDNEXT")),
         )
+        return mailbox, command.words
 
     async def search(self, *, above: int = 0, terms: str | None = None, since: datetime | None = None) -> UidSet:
         """The UIDs greater than `above` that match `terms` (SEARCH keys) and arrived since a moment, by day.
@@ -154,6 +167,17 @@ class Session:
         answers = [parse_fetch(r) for r in command.responses if is_fetch(first_line(r))]
         bodies = [bytes(a.body) for a in answers if a.uid == uid and isinstance(a.body, bytes | bytearray)]
         return bodies[0] if bodies else b""
+
+    async def store_flag(self, uid: int, flag: str, *, on: bool) -> tuple[str, ...] | None:
+        """Set a flag of one message, or take it away, in a mailbox opened by `select`; what flags it has then.
+
+        None when the message is gone, which is no mistake to a server (RFC 3501 §6.4.8). CommandRefused.
+        """
+        item = store_item(flag, on=on)
+        await self._link.run(Asked("STORE", self._link.tag(), str(uid), item, prefix="UID", answer="FETCH"))
+        asked = Asked("FETCH", self._link.tag(), str(uid), "(UID FLAGS)", prefix="UID")
+        answers = [parse_fetch(r) for r in (await self._link.run(asked)).responses if is_fetch(first_line(r))]
+        return next((answer.flags for answer in reversed(answers) if answer.uid == uid), None)
 
     # --- listening ----------------------------------------------------------------------------------------------------
 

@@ -23,9 +23,9 @@ _POLICY = SMTP.clone(cte_type="7bit")
 _OURS = frozenset(
     {"bcc", "cc", "date", "from", "message-id", "mime-version", "received", "return-path", "sender", "subject", "to"}
 )
-_CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}\Z")
+CONTENT_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}\Z")
 _MESSAGE_ID = re.compile(r"[!-;=?-~]{1,500}@[!-;=?-~]{1,300}\Z")
-_OCTETS = "application/octet-stream"
+OCTETS = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ def build(draft: Draft, *, message_id: str | None = None, date: datetime | None 
         compose.text_field("Subject", compose.check("subject", draft.subject)),
         f"Date: {format_datetime(date or utc_now())}\r\n",
         f"Message-ID: <{identity}>\r\n",
+        *_thread(draft),
         *_custom(draft),
     ]
     head = "".join(fields)
@@ -89,12 +90,28 @@ def _reply_to(draft: Draft) -> Iterator[str]:
         yield _written("Reply-To", _mailboxes("reply_to", (draft.reply_to,)))
 
 
+def _thread(draft: Draft) -> Iterator[str]:
+    """The place in a conversation (RFC 5322 §3.6.4)."""
+    for name, ids in (("In-Reply-To", (draft.in_reply_to,)), ("References", draft.references)):
+        if written := " ".join(f"<{one}>" for one in ids if one):
+            yield compose.text_field(name, compose.check(name, written))
+
+
 def _custom(draft: Draft) -> Iterator[str]:
     """The draft's own header fields; Invalid for those that this module writes."""
+    ours = _OURS | {
+        name
+        for name, given in (
+            ("reply-to", draft.reply_to),
+            ("in-reply-to", draft.in_reply_to),
+            ("references", draft.references),
+        )
+        if given
+    }
     for name, value in draft.headers.items():
         compose.check_name("headers", name)
         lowered = name.lower()
-        if lowered in _OURS or lowered.startswith("content-") or (lowered == "reply-to" and draft.reply_to is not None):
+        if lowered in ours or lowered.startswith("content-"):
             raise Invalid("headers", f"{name} is set by the mail itself; use the field made for it")
         yield compose.text_field(name, compose.check(f"headers.{name}", value))
 
@@ -117,8 +134,8 @@ def _content(draft: Draft, token: str) -> EmailMessage:
 
 def _attach(message: EmailMessage, name: str, content_type: str, content: bytes) -> None:
     """Attach `content` in base64. What base64 is forbidden for (RFC 2045 §6.4) goes as plain octets."""
-    kind = content_type.partition(";")[0].strip().lower() or _OCTETS
-    if not _CONTENT_TYPE.match(kind):
+    kind = content_type.partition(";")[0].strip().lower() or OCTETS
+    if not CONTENT_TYPE.match(kind):
         raise Invalid("attachments", f"{content_type[:80]!a} is not a content type; write it as type/subtype")
-    maintype, _, subtype = (_OCTETS if kind.startswith(("message/", "multipart/")) else kind).partition("/")
+    maintype, _, subtype = (OCTETS if kind.startswith(("message/", "multipart/")) else kind).partition("/")
     message.add_attachment(content, maintype=maintype, subtype=subtype, filename=name or None)

@@ -7,26 +7,29 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from inboxd.errors import NotFound, Unparsable
-from inboxd.mail import confined
+from inboxd.errors import Invalid, NotFound, Unparsable
+from inboxd.mail import confined, elements
 from inboxd.mail.parse import in_order
-from inboxd.mail.parts import Part, attachment_of, body_of, digest_of
+from inboxd.mail.parts import attachment_of, body_of, digest_of, images_of, part_of
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Answer one of `digest`, `body`, `attachment POSITION`; the exit status says how it went."""
+    """Answer one of MAKERS, its argument in JSON; the exit status says how it went."""
     limit(resource.RLIMIT_AS, confined.MEMORY_BYTES)
     limit(resource.RLIMIT_CPU, confined.CPU_SECONDS, grace=1)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, 16)
-    make = MAKERS[arguments[0]](arguments[1:])
+    make = MAKERS[arguments[0]]
     try:
-        answer = in_order(sys.stdin.buffer.read(), make)
+        answer = make(sys.stdin.buffer.read(), json.loads(arguments[1]) if len(arguments) > 1 else None)
     except NotFound as error:
-        _leave(confined.NO_SUCH_ATTACHMENT, error)
+        _leave(confined.NOT_FOUND, error)
     except Unparsable as error:
         _leave(confined.UNPARSABLE, error)
+    except Invalid as error:
+        _leave(confined.INVALID, error)
     except MemoryError:
         _leave(confined.UNPARSABLE, f"parsing needs more than {confined.MEMORY_BYTES >> 20} MiB")
     else:
@@ -45,8 +48,17 @@ def _leave(status: int, reason: object) -> None:
     sys.exit(status)
 
 
-MAKERS: dict[str, Callable[[Sequence[str]], Callable[[bytes, list[Part]], bytes]]] = {
-    "digest": lambda _: lambda mail, parts: confined.write_digest(digest_of(mail, parts)),
-    "body": lambda _: lambda mail, parts: json.dumps(asdict(body_of(mail, parts))).encode(),
-    "attachment": lambda rest: lambda _, parts: attachment_of(parts, int(rest[0])),
+def _json(answer: object) -> bytes:
+    return json.dumps(answer).encode()
+
+
+# Made of the mail, or the HTML, on standard input, and an argument.
+MAKERS: dict[str, Callable[[bytes, Any], bytes]] = {
+    "digest": lambda mail, _: confined.write_digest(in_order(mail, digest_of)),
+    "body": lambda mail, _: _json(asdict(in_order(mail, body_of))),
+    "attachment": lambda mail, position: in_order(mail, lambda _, parts: attachment_of(parts, position)),
+    "part": lambda mail, wanted: in_order(mail, lambda _, parts: part_of(parts, *wanted)).encode(),
+    "images": lambda mail, _: _json(in_order(mail, lambda _, parts: images_of(parts))),
+    "links": lambda source, selector: _json(elements.links(source.decode(), selector)),
+    "lines": lambda source, selector: _json(elements.lines(source.decode(), selector)),
 }

@@ -1,7 +1,8 @@
 """Parsing in a child process with limits, for mail that may be built to hurt: see child.py for its side.
 
-The child gets the raw mail on standard input and answers on standard output; it inherits no descriptors, no environment
-and no site packages of the user. It sets its own limits, because code between fork and exec is unsafe beside threads.
+The child gets the raw mail, or HTML, on standard input and answers on standard output; it inherits no descriptors, no
+environment and no site packages of the user. It sets its own limits, because code between fork and exec is unsafe
+beside threads.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from inboxd.errors import NotFound, Unparsable
+from inboxd.errors import Invalid, NotFound, Unparsable
 from inboxd.mails import Address, Attachment, Body, Digest
 from inboxd.model import AttachmentId
 
 MEMORY_BYTES = 512 << 20
 CPU_SECONDS = 5
 WALL_SECONDS = 10.0
-NO_SUCH_ATTACHMENT = 3
+NOT_FOUND = 3
 UNPARSABLE = 4
+INVALID = 5
 
 _DEATHS: dict[int, str] = {
     signal.SIGXCPU: f"parsing needs more than {CPU_SECONDS} s of CPU time",
@@ -49,6 +51,26 @@ def attachment(mail: bytes, position: int) -> bytes:
     return _run(mail, "attachment", str(position))
 
 
+def part(mail: bytes, content_type: str, index: int, *, strict: bool) -> str:
+    """The text of a part as the child finds it; NotFound, or Unparsable likewise."""
+    return _run(mail, "part", json.dumps([content_type, index, strict])).decode()
+
+
+def images(mail: bytes) -> dict[str, str]:
+    """The inline images as the child finds them; Unparsable likewise."""
+    return json.loads(_run(mail, "images"))
+
+
+def links(html: str, selector: str | None) -> list[str]:
+    """The links of HTML, within what `selector` matches where it is given; Invalid, or Unparsable likewise."""
+    return json.loads(_run(html.encode(), "links", json.dumps(selector)))
+
+
+def lines(html: str, selector: str) -> list[str]:
+    """The lines of text of the elements that `selector` matches; Invalid, or Unparsable likewise."""
+    return json.loads(_run(html.encode(), "lines", json.dumps(selector)))
+
+
 def write_digest(made: Digest) -> bytes:
     """A digest as the child sends it."""
     return json.dumps(asdict(made), default=str).encode()
@@ -68,11 +90,11 @@ def read_digest(answer: bytes) -> Digest:
     return Digest(**fields)
 
 
-def _run(mail: bytes, *what: str) -> bytes:
+def _run(given: bytes, *what: str) -> bytes:
     command = [sys.executable, "-I", "-S", "-c", _START, *what]
     try:
         child = subprocess.run(  # noqa: S603
-            command, input=mail, capture_output=True, timeout=WALL_SECONDS, env={}, cwd="/", check=False
+            command, input=given, capture_output=True, timeout=WALL_SECONDS, env={}, cwd="/", check=False
         )
     except subprocess.TimeoutExpired as error:
         raise Unparsable(f"parsing took more than {WALL_SECONDS:g} s") from error
@@ -81,8 +103,11 @@ def _run(mail: bytes, *what: str) -> bytes:
     if child.returncode == 0:
         return child.stdout
     words = child.stderr.decode("utf-8", "replace").strip().splitlines()
-    if child.returncode == NO_SUCH_ATTACHMENT:
-        raise NotFound(words[-1] if words else "no such attachment")
-    if child.returncode == UNPARSABLE and words:
+    if words and child.returncode == NOT_FOUND:
+        raise NotFound(words[-1])
+    if words and child.returncode == UNPARSABLE:
         raise Unparsable(words[-1])
+    if words and child.returncode == INVALID:
+        field, _, mistake = words[-1].partition(": ")
+        raise Invalid(field, mistake)
     raise Unparsable(_DEATHS.get(-child.returncode, f"the parser died with status {child.returncode}"))

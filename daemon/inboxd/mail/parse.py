@@ -11,7 +11,7 @@ from typing import TypeVar
 from inboxd.errors import Unparsable
 from inboxd.mail import confined, fast, headers, lenient
 from inboxd.mail.headers import Headers
-from inboxd.mail.parts import Part, attachment_of, body_of, digest_of
+from inboxd.mail.parts import Part, attachment_of, body_of, digest_of, images_of, part_of
 from inboxd.mails import Body, Digest
 
 T = TypeVar("T")
@@ -24,34 +24,44 @@ MAX_TRUSTED_BYTES = 1 << 20
 
 def digest(raw: bytes | bytearray) -> Digest:
     """What the mail is about. Never raises: a mail no parser can read gives a Digest with nothing but its `defect`."""
-    mail = bytes(raw)
     try:
-        if is_suspicious(mail):
-            return confined.digest(mail)
-        return in_order(mail, digest_of, confined.digest)
+        return _anywhere(raw, digest_of, confined.digest)
     except Unparsable as error:
         return Digest(defect=str(error))
 
 
 def body(raw: bytes | bytearray) -> Body:
     """The readable content and all header fields. Never raises: an unreadable mail still has its header fields."""
-    mail = bytes(raw)
     try:
-        if is_suspicious(mail):
-            return confined.body(mail)
-        return in_order(mail, body_of, confined.body)
+        return _anywhere(raw, body_of, confined.body)
     except Unparsable:
-        return Body(text=None, html=None, headers=Headers(mail).decoded())
+        return Body(text=None, html=None, headers=Headers(bytes(raw)).decoded())
 
 
 def attachment(raw: bytes | bytearray, position: int) -> bytes:
     """The decoded bytes of the attachment that `digest` lists at `position`; NotFound, or Unparsable."""
-    mail = bytes(raw)
-    if is_suspicious(mail):
-        return confined.attachment(mail, position)
-    return in_order(
-        mail, lambda _, parts: attachment_of(parts, position), lambda mail: confined.attachment(mail, position)
+    return _anywhere(
+        raw, lambda _, parts: attachment_of(parts, position), lambda mail: confined.attachment(mail, position)
     )
+
+
+def part(raw: bytes | bytearray, content_type: str, index: int, *, strict: bool) -> str:
+    """The text of the part at `index` among those of a content type, as by `parts.part_of`; NotFound, or Unparsable."""
+    return _anywhere(
+        raw,
+        lambda _, parts: part_of(parts, content_type, index, strict),
+        lambda mail: confined.part(mail, content_type, index, strict=strict),
+    )
+
+
+def images(raw: bytes | bytearray) -> dict[str, str]:
+    """The images that the mail's HTML may show, as data URIs by Content-ID, at most 8 MiB of them; or Unparsable."""
+    return _anywhere(raw, lambda _, parts: images_of(parts), confined.images)
+
+
+def _anywhere(raw: bytes | bytearray, make: Callable[[bytes, list[Part]], T], confine: Callable[[bytes], T]) -> T:
+    mail = bytes(raw)
+    return confine(mail) if is_suspicious(mail) else in_order(mail, make, confine)
 
 
 def is_suspicious(mail: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
@@ -17,6 +18,8 @@ from inboxd.model import AttachmentId
 MAX_PARTS = 1_000
 MAX_NAME = 255
 MAX_CONTENT_ID = 998
+MAX_IMAGES = 8 << 20
+MAX_SHOWN = 20
 
 _BODY_TYPES = frozenset({"text/plain", "text/html"})
 _ENDINGS = {
@@ -33,6 +36,10 @@ _ENDINGS = {
     "text/html": ".html",
     "text/plain": ".txt",
 }
+# Pixels alone: an SVG may hold scripts.
+_IMAGES = frozenset(
+    {"image/apng", "image/avif", "image/bmp", "image/gif", "image/jpeg", "image/jpg", "image/png", "image/webp"}
+)
 _FOLDERS = re.compile(r".*[/\\]", re.DOTALL)
 
 
@@ -83,6 +90,7 @@ def digest_of(raw: bytes, parts: Sequence[Part]) -> Digest:
     subject = fields.first("Subject")
     reply_to = addresses.read(fields.all("Reply-To"))
     sender = addresses.read(fields.all("From")) or addresses.read(fields.all("Sender"))
+    words = _words(parts)
     return Digest(
         subject=headers.decode_words(subject) if subject is not None else None,
         sender=sender[0] if sender else None,
@@ -93,7 +101,8 @@ def digest_of(raw: bytes, parts: Sequence[Part]) -> Digest:
         header_message_id=headers.message_id(fields.first("Message-ID")),
         in_reply_to=headers.message_id(fields.first("In-Reply-To")),
         date=headers.date(fields.first("Date")),
-        excerpt=_excerpt(parts),
+        excerpt=excerpts.excerpt_of(words),
+        words=words,
         part_types=tuple(part.content_type for part in parts[:MAX_PARTS]),
         attachments=tuple(_described(position, part) for position, part in enumerate(_attachments(parts))),
     )
@@ -121,6 +130,39 @@ def attachment_of(parts: Sequence[Part], position: int) -> bytes:
     return found[position].content
 
 
+def part_of(parts: Sequence[Part], content_type: str, index: int, strict: bool) -> str:
+    """The text of the part at `index` (from 0) among those of a content type; NotFound when there is none.
+
+    `strict`: the type and subtype are given, and nothing else; otherwise parameters and case do not count, and the
+    beginning of a type is enough.
+    """
+    wanted = content_type if strict else content_type.partition(";")[0].strip().lower()
+    known = parts[:MAX_PARTS]
+    found = [part for part in known if part.content_type == wanted]
+    if not found and not strict and wanted:
+        found = [part for part in known if part.content_type.startswith(wanted)]
+    if index >= len(found):
+        kinds = ", ".join(dict.fromkeys(part.content_type for part in known[:MAX_SHOWN]))
+        raise NotFound(f"the mail has {len(found)} such parts, none at index {index}; it has parts of: {kinds}")
+    return found[index].text()
+
+
+def images_of(parts: Sequence[Part]) -> dict[str, str]:
+    """The images that HTML may show, as data URIs by Content-ID; at most 8 MiB of them."""
+    found: dict[str, str] = {}
+    left = MAX_IMAGES
+    for part in parts[:MAX_PARTS]:
+        content_id = _content_id(part)
+        if part.content_type in _IMAGES and content_id and content_id not in found and len(part.content) <= left:
+            left -= len(part.content)
+            found[content_id] = f"data:{part.content_type};base64,{b64encode(part.content).decode()}"
+    return found
+
+
+def _content_id(part: Part) -> str | None:
+    return clean_line(part.content_id or "", MAX_CONTENT_ID).strip("<> ") or None
+
+
 def _attachments(parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts[:MAX_PARTS] if part.is_attachment]
 
@@ -132,21 +174,21 @@ def _described(position: int, part: Part) -> Attachment:
         name=part.file_name(position),
         content_type=part.content_type,
         size_bytes=len(part.content),
-        content_id=clean_line(part.content_id or "", MAX_CONTENT_ID).strip("<> ") or None,
+        content_id=_content_id(part),
     )
 
 
-def _excerpt(parts: Sequence[Part]) -> str | None:
+def _words(parts: Sequence[Part]) -> str:
     """The first words of the first text part that has any, else of the first HTML part that has any."""
     texts = [part for part in parts[:MAX_PARTS] if not part.is_attachment]
     for kind, most, read in (
-        ("text/plain", excerpts.MAX_TEXT, excerpts.from_text),
-        ("text/html", excerpts.MAX_HTML, excerpts.from_html),
+        ("text/plain", excerpts.MAX_TEXT, excerpts.words_of_text),
+        ("text/html", excerpts.MAX_HTML, excerpts.words_of_html),
     ):
         for part in texts:
-            if part.content_type == kind and (excerpt := read(part.text(most))):
-                return excerpt
-    return None
+            if part.content_type == kind and (words := read(part.text(most))):
+                return words
+    return ""
 
 
 def _shortened(name: str) -> str:

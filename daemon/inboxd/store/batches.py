@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.mails import Address, Digest, Incoming, Outcome, Place, Stored
 from inboxd.model import EventId, InboxId, MessageId, utc_now
-from inboxd.store import events
+from inboxd.store import deliveries, events
 from inboxd.store.rows import Condition, Insert, columns_of, inserts_of, lock_connector
-from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TOMBSTONES
+from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, SEARCHED, TOMBSTONES
 
 T = TypeVar("T")
 
@@ -101,6 +101,8 @@ async def add(
     stored = await _insert(connection, place, inbox_id, [one for uid, one in fresh.items() if uid not in moved])
     if last_uid is not None:
         await connection.execute(_ADVANCE[connection.dialect.name], {**columns_of(place), "last_uid": last_uid})
+    if stored:
+        await deliveries.announce_mails(connection, inbox_id, ((one.id, fresh[one.uid].digest) for one in stored))
     if event_id is not None and stored:
         await events.count(connection, event_id, place.connector_id, len(stored))
     return Outcome(tuple(stored), len(moved), len(incoming) - len(moved) - len(stored))
@@ -170,6 +172,9 @@ async def _insert(
         for seq, one in kept.values()
         for attachment in one.digest.attachments
     ]
+    for rows_kept in _slices(list(kept.items()), _ROWS_AT_ONCE):
+        searched = [{"seq": seq, "text": _searched(key, one.digest)} for key, (seq, one) in rows_kept]
+        await connection.execute(SEARCHED.insert(), searched)
     for table, parts in ((ATTACHMENTS, attached), (RAW_MESSAGES, raws)):
         for some_parts in _slices(parts, _KEYS_AT_ONCE):
             await connection.execute(table.insert(), some_parts)
@@ -206,7 +211,6 @@ def _row(key: MessageId, place: Place, inbox_id: InboxId, one: Incoming, now: da
         "excerpt": digest.excerpt,
         "part_types": digest.part_types,
         "defect": digest.defect,
-        "searched": _searched(key, digest),
     }
 
 
@@ -214,7 +218,8 @@ def _searched(key: MessageId, digest: Digest) -> str:
     """What a search looks through, in one case of letters, which neither database can do beyond ASCII."""
     people = (digest.sender, *digest.to, *digest.cc, *digest.bcc)
     lines = [str(key), digest.subject or "", *(_person(one) for one in people if one is not None)]
-    return "\n".join(lines)[:_SEARCHED_CHARACTERS].casefold()
+    head = "\n".join(lines)[:_SEARCHED_CHARACTERS]
+    return f"{head}\n{digest.words}".casefold()
 
 
 def _person(address: Address) -> str:

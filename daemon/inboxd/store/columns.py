@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, final
+from uuid import UUID
 
 from sqlalchemy import JSON, BigInteger, Dialect, Enum, Integer, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from inboxd.mails import Address
+from inboxd.mails import Address, Attachment
+from inboxd.model import AttachmentId
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
@@ -102,6 +105,24 @@ class Mailboxes(TypeDecorator[tuple[Address, ...]]):
         return None if value is None else tuple(Address(**address) for address in value)
 
 
+@final
+class Attachments(TypeDecorator[tuple[Attachment, ...]]):
+    """A tuple of attachments' descriptions, kept as a JSON array of objects."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Attachment, ...] | None, dialect: Dialect) -> list[dict[str, Any]] | None:
+        return None if value is None else [_described(attachment) for attachment in value]
+
+    def process_result_value(
+        self, value: list[dict[str, Any]] | None, dialect: Dialect
+    ) -> tuple[Attachment, ...] | None:
+        if value is None:
+            return None
+        return tuple(Attachment(id=AttachmentId(UUID(one.pop("id"))), **one) for one in value)
+
+
 def one_of(kind: type[enum.Enum]) -> TypeEngine[Any]:
     """An enum, kept as the text of its value."""
     return Enum(kind, native_enum=False, length=32, values_callable=_values)
@@ -114,3 +135,10 @@ def _values(kind: type[enum.Enum]) -> list[str]:
 def _written(address: Address) -> dict[str, str | None]:
     name = None if address.name is None else clean(address.name)
     return {"raw": clean(address.raw), "address": clean(address.address), "name": name}
+
+
+def _described(attachment: Attachment) -> dict[str, Any]:
+    """Everything but the id is text of a mail, or a number."""
+    described = {field.name: getattr(attachment, field.name) for field in fields(attachment)}
+    text = {name: clean(value) for name, value in described.items() if isinstance(value, str)}
+    return {**described, **text, "id": str(attachment.id)}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import Select, Table, and_, delete, func, select
+from sqlalchemy import Select, Table, and_, case, delete, func, select
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import NotFound
 from inboxd.model import Connection, Connector, ConnectorId, Inbox, InboxId, Kind, Page, SyncSettings, Window
+from inboxd.store import inboxes
 from inboxd.store.engine import Store
 from inboxd.store.rows import Condition, columns_of, lock_connector, page_in, record_of, row_of
-from inboxd.store.schema import CONNECTIONS, CONNECTORS, INBOXES, SYNC_SETTINGS
+from inboxd.store.schema import CONNECTIONS, CONNECTORS, SYNC_SETTINGS
+
+_IMAP = and_(
+    CONNECTIONS.c.connector_id == CONNECTORS.c.id, CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.enabled.is_(True)
+)
 
 
 async def add(
@@ -23,12 +28,15 @@ async def add(
     connections: Sequence[Connection] = (),
     sync: SyncSettings | None = None,
 ) -> None:
-    """Keep a new connector with all that is given, its new inbox included; NotFound when its inbox does not exist."""
+    """Keep a new connector with all that is given, its new inbox included; NotFound when its inbox does not exist.
+
+    An inbox that would have expired no longer does.
+    """
 
     async def work(connection: AsyncConnection) -> None:
         if inbox is not None:
-            await connection.execute(INBOXES.insert().values(columns_of(inbox)))
-        await row_of(connection, INBOXES, connector.inbox_id, "inbox")
+            await inboxes.insert(connection, inbox)
+        await inboxes.claim(connection, connector.inbox_id)
         await connection.execute(CONNECTORS.insert().values(columns_of(connector)))
         if connections:
             await connection.execute(CONNECTIONS.insert(), [columns_of(one) for one in connections])
@@ -76,11 +84,36 @@ async def page(store: Store, window: Window) -> Page[Connector]:
     return await store.read(look)
 
 
+async def sending(
+    store: Store, *, inbox_id: InboxId | None = None, address: str | None = None, likely: ConnectorId | None = None
+) -> list[Connector]:
+    """The connectors that can send, of one inbox where given: enabled, with SMTP enabled as well. At most two.
+
+    First comes the one with that mail address (in any case of its letters), then `likely`, then the oldest.
+    """
+    smtp = and_(
+        CONNECTIONS.c.connector_id == CONNECTORS.c.id, CONNECTIONS.c.kind == Kind.SMTP, CONNECTIONS.c.enabled.is_(True)
+    )
+    wanted = select(CONNECTORS).join(CONNECTIONS, smtp).where(CONNECTORS.c.enabled.is_(True))
+    if inbox_id is not None:
+        wanted = wanted.where(CONNECTORS.c.inbox_id == inbox_id)
+    if address is not None:
+        wanted = wanted.order_by(case((func.lower(CONNECTORS.c.email_address) == address.lower(), 0), else_=1))
+    if likely is not None:
+        wanted = wanted.order_by(case((CONNECTORS.c.id == likely, 0), else_=1))
+
+    async def look(connection: AsyncConnection) -> list[Connector]:
+        rows = await connection.execute(wanted.order_by(CONNECTORS.c.seq).limit(2))
+        return [record_of(Connector, row) for row in rows.mappings()]
+
+    return await store.read(look)
+
+
 async def update(store: Store, connector: Connector) -> None:
     """Replace the connector's row; NotFound when it, or the inbox it names, does not exist."""
 
     async def work(connection: AsyncConnection) -> None:
-        await row_of(connection, INBOXES, connector.inbox_id, "inbox")
+        await inboxes.claim(connection, connector.inbox_id)
         changed = update_of(CONNECTORS).where(CONNECTORS.c.id == connector.id).values(columns_of(connector))
         if (await connection.execute(changed)).rowcount == 0:
             raise NotFound(f"there is no connector {connector.id}")
@@ -166,6 +199,18 @@ async def remove_sync_settings(store: Store, connector_id: ConnectorId) -> None:
     await _remove(store, SYNC_SETTINGS, SYNC_SETTINGS.c.connector_id == connector_id, gone)
 
 
+async def readable(store: Store, inbox_ids: Collection[InboxId] = ()) -> list[ConnectorId]:
+    """The connectors that can be synced, of these inboxes where given, oldest first: enabled, with IMAP enabled."""
+    wanted = select(CONNECTORS.c.id).join(CONNECTIONS, _IMAP).where(CONNECTORS.c.enabled.is_(True))
+    if inbox_ids:
+        wanted = wanted.where(CONNECTORS.c.inbox_id.in_(inbox_ids))
+
+    async def look(connection: AsyncConnection) -> list[ConnectorId]:
+        return list((await connection.execute(wanted.order_by(CONNECTORS.c.seq))).scalars())
+
+    return await store.read(look)
+
+
 async def runnable(store: Store) -> list[ConnectorId]:
     """The connectors that sync by themselves, oldest first: enabled, with IMAP and sync settings enabled as well."""
 
@@ -185,11 +230,8 @@ async def is_runnable(store: Store, connector_id: ConnectorId) -> bool:
 
 
 def _runnable() -> Select[ConnectorId]:
-    imap = and_(
-        CONNECTIONS.c.connector_id == CONNECTORS.c.id, CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.enabled.is_(True)
-    )
     sync = and_(SYNC_SETTINGS.c.connector_id == CONNECTORS.c.id, SYNC_SETTINGS.c.enabled.is_(True))
-    chosen = select(CONNECTORS.c.id).join(CONNECTIONS, imap).join(SYNC_SETTINGS, sync)
+    chosen = select(CONNECTORS.c.id).join(CONNECTIONS, _IMAP).join(SYNC_SETTINGS, sync)
     return chosen.where(CONNECTORS.c.enabled.is_(True)).order_by(CONNECTORS.c.seq)
 
 

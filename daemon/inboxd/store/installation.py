@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -17,6 +18,15 @@ async def user_id(store: Store) -> UUID:
 
     async def look(connection: AsyncConnection) -> UUID:
         return (await connection.execute(select(INSTALLATION.c.user_id))).scalar_one()
+
+    return await store.read(look)
+
+
+async def created_at(store: Store) -> datetime:
+    """When this database was first opened."""
+
+    async def look(connection: AsyncConnection) -> datetime:
+        return (await connection.execute(select(INSTALLATION.c.created_at))).scalar_one()
 
     return await store.read(look)
 

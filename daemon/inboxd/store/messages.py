@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import NotFound
-from inboxd.mails import Attachment, Cursor, Digest, Incoming, Message, Outcome, Place
+from inboxd.mails import Attachment, Cursor, Digest, Incoming, Message, Outcome, Outline, Place
 from inboxd.model import ConnectorId, EventId, InboxId, MessageFilter, MessageId, Page, Window, utc_now
-from inboxd.store import batches
+from inboxd.store import batches, deliveries, searching
 from inboxd.store.engine import Store
 from inboxd.store.rows import (
     Condition,
@@ -23,6 +23,7 @@ from inboxd.store.rows import (
     lock_connector,
     record_of,
     row_of,
+    rows_at,
     rows_in,
 )
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TOMBSTONES
@@ -30,6 +31,7 @@ from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TO
 _DIGEST = [field.name for field in fields(Digest) if field.name in MESSAGES.c]
 _OWN = [field.name for field in fields(Message) if field.name in MESSAGES.c]
 _LISTED = [MESSAGES.c[name] for name in (*_OWN, *_DIGEST)]
+_KEYS_AT_ONCE = 1000  # far below the 32,766 parameters that SQLite takes
 _SET_CURSOR = inserts_of(
     CURSORS,
     lambda new: new.on_conflict_do_update(
@@ -97,7 +99,12 @@ async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Mess
     """One page of the chosen messages."""
 
     async def look(connection: AsyncConnection) -> Page[Message]:
-        rows, total = await rows_in(connection, MESSAGES, window, _conditions(chosen), columns=_LISTED)
+        if chosen.search:
+            where = [*_marks(chosen), *in_span(MESSAGES, window)]
+            seqs, total = await searching.page(connection, chosen.search, window, where)
+            rows = await rows_at(connection, MESSAGES, window, seqs, columns=_LISTED)
+        else:
+            rows, total = await rows_in(connection, MESSAGES, window, _marks(chosen), columns=_LISTED)
         return Page(await _messages(connection, rows), total)
 
     return await store.read(look)
@@ -105,16 +112,12 @@ async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Mess
 
 async def nth(store: Store, chosen: MessageFilter, window: Window, index: int) -> Message | None:
     """The chosen message at `index`, counted from 0 in the window's order and time span; its paging is ignored."""
-    wanted = (
-        select(*_LISTED)
-        .where(*_conditions(chosen), *in_span(MESSAGES, window))
-        .order_by(*in_order(MESSAGES, window))
-        .limit(1)
-        .offset(index)
-    )
 
     async def look(connection: AsyncConnection) -> Message | None:
-        rows = (await connection.execute(wanted)).mappings().all()
+        where = [*_conditions(chosen), *in_span(MESSAGES, window)]
+        wanted = select(MESSAGES.c.seq).where(*where).order_by(*in_order(MESSAGES, window)).limit(1).offset(index)
+        seqs = (await connection.execute(wanted)).scalars().all()
+        rows = await rows_at(connection, MESSAGES, window, seqs, columns=_LISTED)
         return next(iter(await _messages(connection, rows)), None)
 
     return await store.read(look)
@@ -124,8 +127,90 @@ async def count(store: Store, chosen: MessageFilter) -> int:
     """How many messages are chosen."""
 
     async def look(connection: AsyncConnection) -> int:
-        wanted = select(func.count()).select_from(MESSAGES).where(*_conditions(chosen))
+        if chosen.search:
+            return await searching.count(connection, chosen.search, _marks(chosen))
+        wanted = select(func.count()).select_from(MESSAGES).where(*_marks(chosen))
         return (await connection.execute(wanted)).scalar_one()
+
+    return await store.read(look)
+
+
+async def outlines(
+    store: Store, chosen: MessageFilter, window: Window, asked: frozenset[str], behind: Outline | None, size: int
+) -> tuple[Outline, ...]:
+    """The next `size` chosen messages after `behind`, from the first on without it; the window's paging is ignored.
+
+    `asked` names the fields of their digests that are filled.
+    """
+    names = sorted(asked - {"attachments"})
+    columns = [MESSAGES.c[name] for name in ("seq", "created_at", *names)]
+    wanted = select(*columns).where(*in_span(MESSAGES, window))
+    if behind is not None:
+        place = tuple_(MESSAGES.c.created_at, MESSAGES.c.seq)
+        last = tuple_(literal(behind.created_at, MESSAGES.c.created_at.type), literal(behind.seq))
+        wanted = wanted.where(place > last if window.ascending else place < last)
+
+    async def look(connection: AsyncConnection) -> tuple[Outline, ...]:
+        these = wanted.where(*_conditions(chosen)).order_by(*in_order(MESSAGES, window)).limit(size)
+        rows = (await connection.execute(these)).mappings().all()
+        attached = await _attachments(connection, [row["seq"] for row in rows] if "attachments" in asked else [])
+        return tuple(
+            Outline(
+                row["seq"],
+                row["created_at"],
+                Digest(**{name: row[name] for name in names}, attachments=tuple(attached[row["seq"]])),
+            )
+            for row in rows
+        )
+
+    return await store.read(look)
+
+
+async def last_seq(store: Store) -> int:
+    """The greatest number (`Message.seq`) of all messages there are; 0 when there are none."""
+
+    async def look(connection: AsyncConnection) -> int:
+        return await _last_seq(connection)
+
+    return await store.read(look)
+
+
+async def arrived(
+    store: Store, chosen: MessageFilter, window: Window, above: int, most: int
+) -> tuple[tuple[int, ...], int]:
+    """The lowest `most` numbers above `above` of chosen messages in the window's span, and the greatest of all."""
+
+    async def look(connection: AsyncConnection) -> tuple[tuple[int, ...], int]:
+        wanted = select(MESSAGES.c.seq).where(*_conditions(chosen), *in_span(MESSAGES, window))
+        # SQLite would read the inbox's index from end to end, although the end of the table is asked for.
+        wanted = wanted.with_hint(MESSAGES, "NOT INDEXED", dialect_name="sqlite")
+        rows = await connection.execute(wanted.where(MESSAGES.c.seq > above).order_by(MESSAGES.c.seq).limit(most))
+        return tuple(rows.scalars()), await _last_seq(connection)
+
+    return await store.read(look)
+
+
+async def numbered(store: Store, chosen: MessageFilter, window: Window, seqs: Sequence[int]) -> tuple[Message, ...]:
+    """The messages with these numbers as far as they are there and chosen, in the window's order and time span."""
+
+    async def look(connection: AsyncConnection) -> tuple[Message, ...]:
+        wanted = select(*_LISTED).where(*_conditions(chosen), *in_span(MESSAGES, window))
+        found: list[Message] = []
+        for start in range(0, len(seqs), _KEYS_AT_ONCE):
+            some = MESSAGES.c.seq.in_(seqs[start : start + _KEYS_AT_ONCE])
+            found += await _messages(connection, (await connection.execute(wanted.where(some))).mappings().all())
+        return tuple(sorted(found, key=lambda one: (one.created_at, one.seq), reverse=not window.ascending))
+
+    return await store.read(look)
+
+
+async def heads(store: Store, seqs: Sequence[int], most_bytes: int) -> dict[int, bytes]:
+    """The first bytes of the messages with these numbers, as many as are still there."""
+    start = func.substr(RAW_MESSAGES.c.raw, 1, most_bytes, type_=RAW_MESSAGES.c.raw.type)
+    wanted = select(RAW_MESSAGES.c.seq, start).where(RAW_MESSAGES.c.seq.in_(seqs))
+
+    async def look(connection: AsyncConnection) -> dict[int, bytes]:
+        return {seq: head for seq, head in await connection.execute(wanted)}  # noqa: C416
 
     return await store.read(look)
 
@@ -165,18 +250,37 @@ async def remove(store: Store, message_id: MessageId) -> None:
     await store.write(work)
 
 
+async def set_flags(store: Store, message_id: MessageId, flags: tuple[str, ...]) -> None:
+    """Keep the flags the message has on its server now; nothing happens when the message is gone."""
+    changed = update(MESSAGES).where(MESSAGES.c.id == message_id).values(flags=flags, updated_at=utc_now())
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(changed)
+
+    await store.write(work)
+
+
 async def mark_read(store: Store, message_id: MessageId, read: bool) -> Message:
-    """The message as it is once marked read or unread, or NotFound."""
-    marked = update(MESSAGES).where(MESSAGES.c.id == message_id).values(read=read, updated_at=utc_now())
+    """The message as it is once marked read or unread, or NotFound. Webhooks are told of a change to read."""
+    otherwise = (MESSAGES.c.id == message_id) & MESSAGES.c.read.is_(not read)
+    marked = update(MESSAGES).where(otherwise).values(read=read, updated_at=utc_now())
 
     async def work(connection: AsyncConnection) -> Message:
-        await connection.execute(marked)
-        return await _message(connection, message_id)
+        changed = (await connection.execute(marked)).rowcount
+        message = await _message(connection, message_id)
+        if changed and read:
+            await deliveries.announce_read(connection, [(message.id, message.inbox_id)])
+        return message
 
     return await store.write(work)
 
 
 def _conditions(chosen: MessageFilter) -> list[Condition]:
+    return [*_marks(chosen), searching.holding(chosen.search)] if chosen.search else _marks(chosen)
+
+
+def _marks(chosen: MessageFilter) -> list[Condition]:
+    """Everything but the search, which has a way of its own to count and to page."""
     conditions: list[Condition] = []
     if chosen.inbox_ids:
         conditions.append(MESSAGES.c.inbox_id.in_(chosen.inbox_ids))
@@ -184,9 +288,11 @@ def _conditions(chosen: MessageFilter) -> list[Condition]:
         conditions.append(MESSAGES.c.read.is_(False))
     if chosen.favourite_only:
         conditions.append(MESSAGES.c.favourite.is_(True))
-    if chosen.search:
-        conditions.append(MESSAGES.c.searched.contains(chosen.search.casefold(), autoescape=True))
     return conditions
+
+
+async def _last_seq(connection: AsyncConnection) -> int:
+    return (await connection.execute(select(func.max(MESSAGES.c.seq)))).scalar() or 0
 
 
 async def _message(connection: AsyncConnection, message_id: MessageId) -> Message:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, Table, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -68,12 +68,39 @@ async def rows_in(
     *,
     columns: Sequence[ColumnElement[Any]] = (),
 ) -> tuple[Sequence[RowMapping], int]:
-    """The window's rows (all columns, or the given ones) and how many there are on all its pages."""
+    """The window's rows (all columns, or the given ones) and how many there are on all its pages.
+
+    An index that holds the order and the conditions answers both the count and which rows are on the page.
+    """
     where = [*conditions, *in_span(table, window)]
-    wanted = select(*(columns or table.c)).where(*where).order_by(*in_order(table, window))
-    rows = await connection.execute(wanted.limit(window.size).offset(window.page * window.size))
-    total = await connection.execute(select(func.count()).select_from(table).where(*where))
-    return rows.mappings().all(), total.scalar_one()
+    total = (await connection.execute(select(func.count()).select_from(table).where(*where))).scalar_one()
+    seqs = (await connection.execute(paged(select(table.c.seq).where(*where), table, window, total))).scalars().all()
+    return await rows_at(connection, table, window, seqs, columns=columns), total
+
+
+async def rows_at(
+    connection: AsyncConnection,
+    table: Table,
+    window: Window,
+    seqs: Sequence[int],
+    *,
+    columns: Sequence[ColumnElement[Any]] = (),
+) -> Sequence[RowMapping]:
+    """The rows with these numbers in the window's order, all columns or the given ones."""
+    if not seqs:
+        return []
+    wanted = select(*(columns or table.c)).where(table.c.seq.in_(seqs)).order_by(*in_order(table, window))
+    return (await connection.execute(wanted)).mappings().all()
+
+
+def paged(wanted: Select[Any], table: Table, window: Window, total: int) -> Select[Any]:
+    """The window's page of what is wanted, reached from the nearer end."""
+    offset = min(window.page * window.size, total)
+    size = min(window.size, total - offset)
+    if offset > total // 2:
+        window = replace(window, ascending=not window.ascending)
+        offset = total - offset - size
+    return wanted.order_by(*in_order(table, window)).limit(size).offset(offset)
 
 
 async def page_in(

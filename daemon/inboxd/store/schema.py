@@ -21,8 +21,9 @@ from sqlalchemy import (
     Uuid,
 )
 
-from inboxd.model import EventStatus, EventType, Kind, SentState, Tls
-from inboxd.store.columns import SERIAL, CleanText, Mailbox, Mailboxes, Moment, Strings, one_of
+from inboxd.model import EventStatus, EventType, InboxType, Kind, SentState, Tls
+from inboxd.store.columns import SERIAL, Attachments, CleanText, Mailbox, Mailboxes, Moment, Strings, one_of
+from inboxd.webhooks import ResultType, WebhookEvent
 
 TABLES = MetaData(
     naming_convention={
@@ -53,9 +54,26 @@ INBOXES = Table(
     Column("description", CleanText),
     Column("favourite", Boolean, nullable=False),
     Column("tags", Strings, nullable=False),
-    Column("functions_as", CleanText),
     Column("expires_at", Moment),
+    Column("inbox_type", one_of(InboxType), nullable=False),
+    Column("virtual", Boolean, nullable=False),
+    # In one case of letters: the address, and what a search looks through.
+    Column("address_key", CleanText, nullable=False),
+    Column("searched", CleanText, nullable=False),
     Index(None, "created_at", "seq"),
+    Index(None, "address_key", "seq"),
+    # PostgreSQL's other indexes refuse values of more than 2.7 kB.
+    Index(None, "name", postgresql_using="hash"),
+    Index(None, "expires_at"),
+)
+
+# The same tags as in the row of their inbox, to find it by.
+INBOX_TAGS = Table(
+    "inbox_tags",
+    TABLES,
+    Column("seq", SERIAL, ForeignKey("inboxes.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tag", CleanText, primary_key=True),
+    Index(None, "tag", "seq"),
 )
 
 CONNECTORS = Table(
@@ -142,12 +160,20 @@ MESSAGES = Table(
     Column("excerpt", CleanText),
     Column("part_types", Strings, nullable=False),
     Column("defect", CleanText),
-    Column("searched", CleanText, nullable=False),
     UniqueConstraint("connector_id", "mailbox", "uidvalidity", "uid", name="uq_messages_place"),
     Index("ix_messages_content", "connector_id", "mailbox", "content_hash"),
-    Index(None, "inbox_id", "created_at", "seq"),
-    Index(None, "created_at", "seq"),
+    # In order, and with what lists filter by: they are counted and paged without a look at the rows.
+    Index("ix_messages_of_inbox", "inbox_id", "created_at", "seq", "read", "favourite"),
+    Index("ix_messages_of_all", "created_at", "seq", "read", "favourite", "inbox_id"),
     sqlite_autoincrement=True,
+)
+
+# What a search looks through, in one case of letters. Its index is made in migrations/, see searching.py.
+SEARCHED = Table(
+    "searched",
+    TABLES,
+    Column("seq", SERIAL, ForeignKey("messages.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("text", CleanText, nullable=False),
 )
 
 RAW_MESSAGES = Table(
@@ -232,6 +258,9 @@ SENT = Table(
     Column("is_html", Boolean, nullable=False),
     Column("attachments", Strings, nullable=False),
     Column("reply", CleanText),
+    Column("in_reply_to", CleanText),
+    Column("excerpt", CleanText),
+    Column("searched", CleanText, nullable=False),
     Column("body", CleanText),
     Index(None, "inbox_id", "created_at", "seq"),
     Index(None, "created_at", "seq"),
@@ -253,4 +282,72 @@ API_KEYS = Table(
     Column("created_at", Moment, nullable=False),
     Column("last_used_at", Moment),
     Column("revoked_at", Moment),
+)
+
+WEBHOOKS = Table(
+    "webhooks",
+    TABLES,
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("url", CleanText, nullable=False),
+    Column("event", one_of(WebhookEvent), nullable=False),
+    Column("inbox_id", Uuid, ForeignKey("inboxes.id", ondelete="CASCADE")),
+    Column("name", CleanText),
+    Column("username", CleanText),
+    Column("sealed_password", LargeBinary),
+    Column("header_names", Strings, nullable=False),
+    Column("sealed_headers", LargeBinary),
+    Column("verify_tls", Boolean, nullable=False),
+    Column("use_static_ip_range", Boolean, nullable=False),
+    Column("tags", Strings, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Index(None, "inbox_id", "created_at", "seq"),
+    Index(None, "created_at", "seq"),
+)
+
+# What is to be posted outlives the mail it tells of: neither the mail nor its inbox is referred to.
+DELIVERIES = Table(
+    "deliveries",
+    TABLES,
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("webhook_id", Uuid, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("webhook_name", CleanText),
+    Column("event", one_of(WebhookEvent), nullable=False),
+    Column("inbox_id", Uuid, nullable=False),
+    Column("message_id", Uuid, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("due_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("sender", CleanText),
+    Column("to", Strings, nullable=False),
+    Column("cc", Strings, nullable=False),
+    Column("bcc", Strings, nullable=False),
+    Column("subject", CleanText),
+    Column("attachments", Attachments, nullable=False),
+    Index(None, "webhook_id", "due_at", "seq"),
+)
+
+RESULTS = Table(
+    "results",
+    TABLES,
+    Column("seq", SERIAL, primary_key=True),
+    Column("id", Uuid, nullable=False, unique=True),
+    Column("webhook_id", Uuid, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("delivery_id", Uuid, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("type", one_of(ResultType), nullable=False),
+    Column("event", one_of(WebhookEvent), nullable=False),
+    Column("url", CleanText, nullable=False),
+    Column("status", Integer),
+    Column("milliseconds", Integer, nullable=False),
+    Column("extract", CleanText, nullable=False),
+    Column("inbox_id", Uuid, nullable=False),
+    Column("message_id", Uuid, nullable=False),
+    Column("attachment_id", Uuid),
+    Index(None, "webhook_id", "created_at", "seq"),
+    Index(None, "created_at"),
 )

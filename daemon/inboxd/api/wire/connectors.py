@@ -30,7 +30,6 @@ from inboxd.model import (
 from inboxd.providers import GOOGLE, MICROSOFT, Provider
 
 LOCAL_DOMAIN = "inboxd.local"
-CONNECTOR_INBOX = "CONNECTOR"
 _MOST_MINUTES = 60 * 24 * 366
 
 
@@ -60,7 +59,6 @@ class CreateConnectorOptions(Request):
             email_address=self.email_address or f"{identity}@{LOCAL_DOMAIN}",
             created_at=utc_now(),
             name=self.name or None,
-            functions_as=CONNECTOR_INBOX,
         )
 
     def changed(self, stored: Connector) -> Connector:

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from inboxd.api.wire.connectors import ConnectorSyncRequestResult
-from inboxd.api.wire.sent import Lines
+from inboxd.api.wire.sending import Lines
 from inboxd.api.wire.shapes import Answer, Date, Line, Request, Sparse
 from inboxd.mails import Message
 from inboxd.model import ApiKey, Connector, Kind, Progress, State, Status, Step

@@ -16,7 +16,6 @@ from inboxd.api.wire.shapes import (
     MailSize,
     PageOf,
     Person,
-    Request,
     Sort,
     Span,
 )
@@ -50,14 +49,15 @@ class EmailsQuery(MailPageQuery):
 
     def filter(self) -> MessageFilter:
         """The filter it asks for; Invalid when no mail can have what it asks for."""
-        if self.plus_address_id is not None:
-            raise Invalid("plusAddressId", "plus addresses are not supported; leave it out")
+        refuse_plus_address(self.plus_address_id)
         inboxes = tuple(InboxId(identity) for identity in self.inbox_id)
         return MessageFilter(inboxes, self.unread_only, self.favourited, self.search_filter)
 
 
-class ReadQuery(Request):
-    read: bool = True
+def refuse_plus_address(plus_address_id: UUID | None) -> None:
+    """Invalid when one is asked for: no mail has any."""
+    if plus_address_id is not None:
+        raise Invalid("plusAddressId", "plus addresses are not supported; leave it out")
 
 
 class RawEmailJson(Answer):

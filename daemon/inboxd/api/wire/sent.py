@@ -1,150 +1,135 @@
-"""SentEmailsController, and the options with which a mail is sent."""
+"""SentEmailsController: mails that were sent, or that their server refused."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import html
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from inboxd.api.wire.emails import body_hash, without_brackets
-from inboxd.api.wire.shapes import Answer, Date, EmailRecipients, Line, Person, Request
-from inboxd.errors import Invalid
+from inboxd.api.wire.shapes import Answer, Date, EmailRecipients, PageOf, PageQuery, Person
 from inboxd.mails import Sent
-
-PLAIN, HTML = "text/plain", "text/html"
-_NO_UPLOADS = "no upload with this id exists; this version takes attachments only through inboxctl send"
+from inboxd.model import InboxId
 
 
-def _header_name(text: str) -> str:
-    if not text or any(not "!" <= mark <= "~" or mark == ":" for mark in text):
-        raise ValueError("write a header name in ASCII, without spaces and colons")
-    return text
+class InboxSentQuery(PageQuery):
+    """Which page of an inbox's sent mails is wanted."""
+
+    search_filter: str | None = None
 
 
-def _content_type(text: str) -> str:
-    content_type = text.split(";", maxsplit=1)[0].strip().lower()
-    if content_type not in (PLAIN, HTML):
-        raise ValueError(f"use {PLAIN} or {HTML}")
-    return content_type
+class SentQuery(InboxSentQuery):
+    """Which page of sent mails is wanted, of all inboxes when none is named."""
+
+    inbox_id: UUID | None = None
+
+    def inbox(self) -> InboxId | None:
+        """The inbox named."""
+        return InboxId(self.inbox_id) if self.inbox_id is not None else None
 
 
-HeaderName = Annotated[Line, AfterValidator(_header_name)]
-Many = Field(max_length=1_000)
-Lines = Annotated[list[Line], Many]
-
-
-class SendEmailBodyPart(Request):
-    content_type: Annotated[str, AfterValidator(_content_type)]
-    content_body: str
-
-
-class SendEmailOptions(Request):
-    """A mail to send. `is_html` wins over the older `html`; `body_parts` take the place of `body`."""
-
-    to: Lines | None = None
-    to_contacts: list[UUID] | None = None
-    to_group: UUID | None = None
-    from_: Annotated[Line | None, Field(validation_alias="from", serialization_alias="from")] = None
-    from_name: Line | None = None
-    cc: Lines = Field(default_factory=list[str])
-    bcc: Lines = Field(default_factory=list[str])
-    subject: Line | None = None
-    reply_to: Line | None = None
-    custom_headers: dict[HeaderName, Line] = Field(default_factory=dict[str, str])
-    body: str | None = None
-    body_parts: list[SendEmailBodyPart] | None = None
-    html: bool | None = None
-    is_html: Annotated[bool | None, Field(validation_alias="isHTML", serialization_alias="isHTML")] = None
-    charset: Line | None = None
-    attachments: list[str] | None = None
-    template: UUID | None = None
-    send_strategy: Literal["SINGLE_MESSAGE"] | None = None
-    use_inbox_name: bool = False
-    add_tracking_pixel: bool = False
-    is_x_amp_html: bool = False
-    filter_bounced_recipients: bool = False
-    ignore_empty_recipients: bool = False
-    validate_email_addresses: Literal[
-        "VALIDATE_FILTER_REMOVE_INVALID", "VALIDATE_ERROR_IF_INVALID", "NO_VALIDATION"
-    ] = "NO_VALIDATION"
-
-    def check(self) -> None:
-        """Invalid when it asks for what this server does not do, rather than leaving that out in silence."""
-        for field, given, why in (
-            ("template", self.template, "templates are not supported; send the body itself"),
-            ("toGroup", self.to_group, "groups are not supported; list the addresses in to"),
-            ("toContacts", self.to_contacts, "contacts are not supported; list the addresses in to"),
-            ("attachments", self.attachments, _NO_UPLOADS),
-            ("addTrackingPixel", self.add_tracking_pixel, "tracking pixels are not supported"),
-            ("isXAmpHtml", self.is_x_amp_html, "AMP bodies are not supported"),
-        ):
-            if given:
-                raise Invalid(field, why)
-
-    def bodies(self) -> tuple[str | None, str | None]:
-        """The text and the HTML to send."""
-        if self.body_parts:
-            parts = {part.content_type: part.content_body for part in self.body_parts}
-            return parts.get(PLAIN), parts.get(HTML)
-        is_html = self.is_html if self.is_html is not None else bool(self.html)
-        return (None, self.body or "") if is_html else (self.body or "", None)
-
-
-class SentEmailDto(Answer):
-    """A sent mail."""
+class SentHeadline(Answer):
+    """What every form of a sent mail shows."""
 
     id: UUID
     user_id: UUID
     inbox_id: UUID
-    domain_id: UUID | None = None
+    thread_id: UUID | None = None
+    subject: str | None
     to: list[str]
     from_: Annotated[str | None, Field(validation_alias="from", serialization_alias="from")]
-    sender: Person
-    recipients: EmailRecipients
-    reply_to: str | None
     cc: list[str]
     bcc: list[str]
+    sender: Person
+    recipients: EmailRecipients
     attachments: list[str]
-    subject: str | None
+    created_at: Date
+    message_id: str | None
+    in_reply_to: str | None
+    text_excerpt: str | None
+    body_excerpt: str | None
+    virtual_send: bool = False
+
+
+def _headline(sent: Sent, user_id: UUID) -> dict[str, Any]:
+    to, cc, bcc = ([Person.read(text) for text in group] for group in (sent.to, sent.cc, sent.bcc))
+    return {
+        "id": sent.id,
+        "user_id": user_id,
+        "inbox_id": sent.inbox_id,
+        "subject": sent.subject,
+        "to": [person.email_address for person in to],
+        "from_": sent.sender.address,
+        "cc": [person.email_address for person in cc],
+        "bcc": [person.email_address for person in bcc],
+        "sender": Person.of(sent.sender),
+        "recipients": EmailRecipients(to=to, cc=cc, bcc=bcc),
+        "attachments": list(sent.attachments),
+        "created_at": sent.created_at,
+        "message_id": without_brackets(sent.header_message_id),
+        "in_reply_to": without_brackets(sent.in_reply_to),
+        "text_excerpt": sent.excerpt,
+        "body_excerpt": sent.excerpt,
+    }
+
+
+class SentEmailProjection(SentHeadline):
+    """A sent mail in a list."""
+
+    body_md5_hash: Annotated[str | None, Field(serialization_alias="bodyMD5Hash")] = None
+
+    @classmethod
+    def of(cls, sent: Sent, user_id: UUID) -> Self:
+        """The wire form of a sent mail."""
+        return cls(**_headline(sent, user_id))
+
+
+class PageSentEmailProjection(PageOf[SentEmailProjection]):
+    pass
+
+
+class SentEmailDto(SentHeadline):
+    """A sent mail."""
+
+    domain_id: UUID | None = None
+    reply_to: str | None
     body_md5_hash: Annotated[str | None, Field(serialization_alias="bodyMD5Hash")]
     body: str | None
     is_html: Annotated[bool, Field(serialization_alias="isHTML")]
     html: bool
     charset: str = "utf-8"
     sent_at: Date
-    created_at: Date
-    message_id: str | None
     message_ids: list[str]
-    virtual_send: bool = False
     size_bytes: int
+    to_contacts: list[UUID] | None = None
+    to_group: UUID | None = None
+    pixel_ids: list[UUID] | None = None
+    template_id: UUID | None = None
+    template_variables: dict[str, str] | None = None
+    headers: dict[str, str] | None = None
+    favourite: bool | None = None
     transport: Literal["PUBLIC_EMAIL"] = "PUBLIC_EMAIL"
 
     @classmethod
     def of(cls, sent: Sent, user_id: UUID) -> Self:
         """The wire form of a sent mail."""
-        message_id = without_brackets(sent.header_message_id)
-        to, cc, bcc = ([Person.read(text) for text in group] for group in (sent.to, sent.cc, sent.bcc))
+        shared = _headline(sent, user_id)
         return cls(
-            id=sent.id,
-            user_id=user_id,
-            inbox_id=sent.inbox_id,
-            to=[person.email_address for person in to],
-            from_=sent.sender.address,
-            sender=Person.of(sent.sender),
-            recipients=EmailRecipients(to=to, cc=cc, bcc=bcc),
+            **shared,
             reply_to=Person.read(sent.reply_to).email_address if sent.reply_to else None,
-            cc=[person.email_address for person in cc],
-            bcc=[person.email_address for person in bcc],
-            attachments=list(sent.attachments),
-            subject=sent.subject,
             body_md5_hash=body_hash(sent.body),
             body=sent.body,
             is_html=sent.is_html,
             html=sent.is_html,
             sent_at=sent.sent_at or sent.created_at,
-            created_at=sent.created_at,
-            message_id=message_id,
-            message_ids=[message_id] if message_id else [],
+            message_ids=[shared["message_id"]],
             size_bytes=sent.size_bytes,
         )
+
+
+def html_of(sent: Sent) -> str:
+    """The sent mail's body as HTML: its own, or its text as it was typed."""
+    body = sent.body or ""
+    return body if sent.is_html else f'<pre style="white-space: pre-wrap">{html.escape(body)}</pre>'

@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -152,7 +153,12 @@ class Sort(enum.Enum):
     DESC = "DESC"
 
 
-Date = Annotated[datetime, BeforeValidator(read_date), PlainSerializer(write_date, return_type=str)]
+Date = Annotated[
+    datetime,
+    BeforeValidator(read_date),
+    PlainSerializer(write_date, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 Line = Annotated[str, Field(max_length=4_096), AfterValidator(one_line)]
 Host = Annotated[str, AfterValidator(host_name)]
 MailAddress = Annotated[str, AfterValidator(one_line), AfterValidator(email_address)]

@@ -1,0 +1,188 @@
+"""Posting to webhooks' receivers: the only HTTP client. The addresses it connects to are checked when it does."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, final
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from inboxd import net
+from inboxd.errors import PostFailed, Unreachable
+from inboxd.settings import WebhookSettings
+
+EXTRACT_BYTES: Final = 4_096
+# The status is there by then: a receiver that is slow with the rest has all the same taken, or refused, the post.
+_EXTRACT_SECONDS: Final = 2.0
+_SEND_NOTHING_BY_ITSELF: Final = (
+    aiohttp.hdrs.ACCEPT_ENCODING, aiohttp.hdrs.ACCEPT, aiohttp.hdrs.USER_AGENT, aiohttp.hdrs.CONTENT_TYPE,
+)  # fmt: skip
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+# Where clouds answer with their machines' secrets, outside the link-local ranges.
+_METADATA = (ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a receiver answered: its status and the beginning of its body, at most EXTRACT_BYTES of it."""
+
+    status: int
+    extract: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the post was taken."""
+        return 200 <= self.status < 300
+
+
+@final
+class Client:
+    """Posts, each with a deadline. Redirects are not followed, cookies not kept, proxies not used."""
+
+    def __init__(self, session: aiohttp.ClientSession, timeout_seconds: float) -> None:
+        self._session = session
+        self._seconds = timeout_seconds
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, verify: bool) -> Reply:
+        """The receiver's answer, whatever its status; PostFailed when there is none."""
+        try:
+            async with (
+                asyncio.timeout(self._seconds),
+                self._session.post(
+                    url, data=body, headers=headers, ssl=net.web_context(verify=verify), allow_redirects=False
+                ) as response,
+            ):
+                return Reply(response.status, await _extract(response))
+        except TimeoutError as error:
+            raise PostFailed(f"{_host(url)} did not answer within {self._seconds:g} s") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise PostFailed(_words(_host(url), error)) from error
+
+
+@asynccontextmanager
+async def open_client(settings: WebhookSettings) -> AsyncGenerator[Client]:
+    """A client with the connections it keeps, until the block ends."""
+    connector = aiohttp.TCPConnector(
+        resolver=_Resolver(), limit=0, socket_factory=_Sockets(allow_private=settings.allow_private).make
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=_SEND_NOTHING_BY_ITSELF,
+    ) as session:
+        yield Client(session, settings.timeout_seconds)
+
+
+def is_forbidden(address: str, *, allow_private: bool) -> bool:
+    """Whether nothing is posted to this IP address, or to one that hides in it (mapped, translated, tunnelled)."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return any(
+        one.is_link_local or one.is_multicast or one in _METADATA or not (allow_private or one.is_global)
+        for one in (ip, *_hidden(ip))
+    )
+
+
+def _hidden(ip: _Address) -> Iterator[_Address]:
+    if not isinstance(ip, ipaddress.IPv6Address):
+        return
+    if ip in _NAT64 or int(ip) >> 32 == 0:
+        yield ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    yield from (one for one in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())) if one is not None)
+
+
+class _ForbiddenAddressError(OSError):
+    """The receiver's address is one that nothing is posted to."""
+
+    def __str__(self) -> str:
+        return "its address is one that nothing is posted to (setting webhooks.allow_private; link-local never)"
+
+
+@final
+class _Sockets:
+    """Makes the sockets to connect with: an address is checked where it is used, so that no name can change between."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+
+    def make(self, address: tuple[Any, ...]) -> socket.socket:
+        """The socket for an address of getaddrinfo."""
+        family, kind, protocol, _, place = address
+        if is_forbidden(place[0], allow_private=self._allow_private):
+            raise _ForbiddenAddressError
+        return socket.socket(family, kind, protocol)
+
+
+@final
+class _Resolver(AbstractResolver):
+    """Names by the daemon's own lookups, of which a silent name server holds up none but its own."""
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 aiohttp names them
+    ) -> list[ResolveResult]:
+        """What aiohttp wants to know of a name."""
+        try:
+            found = await net.resolve(host, port)
+        except Unreachable as error:
+            raise OSError(str(error)) from error
+        return [
+            ResolveResult(
+                hostname=host, host=address[0], port=port, family=family, proto=protocol, flags=socket.AI_NUMERICHOST
+            )
+            for family, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+async def _extract(response: aiohttp.ClientResponse) -> str:
+    extract = b""
+    with suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with asyncio.timeout(_EXTRACT_SECONDS):
+            while len(extract) < EXTRACT_BYTES and (some := await response.content.read(EXTRACT_BYTES - len(extract))):
+                extract += some
+    return extract.decode(errors="replace")
+
+
+def _host(url: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(url).hostname or "the receiver"
+    return "the receiver"
+
+
+def _words(host: str, error: Exception) -> str:
+    """Why there was no answer; never the URL, which may hold a secret."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(net.tls_failure(host, error.certificate_error))
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return str(error.os_error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, ssl.SSLError):
+            return str(net.tls_failure(host, error.os_error))
+        return f"cannot connect to {host} ({_reason(error.os_error)})"
+    if isinstance(error, aiohttp.InvalidURL):
+        return f"{host} is no host that can be posted to; change the webhook's URL"
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError):
+        return f"{host} closed the connection without an answer"
+    return f"{host} did not answer as an HTTP server does ({type(error).__name__})"
+
+
+def _reason(error: OSError) -> str:
+    # Several addresses, each with an error of its own, come as one error without a number.
+    return os.strerror(error.errno) if error.errno else str(error)
