@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from inboxd.errors import Invalid
-from inboxd.mail import parse
+from inboxd.mail import addresses, parse
 from inboxd.mail.build import Built, build
 from inboxd.mails import Draft
 
@@ -207,6 +207,13 @@ def test_any_name_of_a_recipient_is_read_back(name: str) -> None:
     built = made(to=(f'"{quoted}" <bob@example.org>',))
     well_formed(built)
     (seen,) = parse.digest(built.raw).to
+    assert ((seen.name or ""), seen.address) == (name.strip(), "bob@example.org")
+
+
+@given(WORDS)
+def test_any_name_is_written_so_that_it_is_read_back(name: str) -> None:
+    assume("=?" not in name)
+    (seen,) = addresses.read([addresses.written(name, "bob@example.org")])
     assert ((seen.name or ""), seen.address) == (name.strip(), "bob@example.org")
 
 

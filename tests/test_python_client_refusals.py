@@ -1,4 +1,4 @@
-"""How MailSlurp's Python client sees refusals: of every operation, what is unknown, malformed, or asked by a stranger."""
+"""MailSlurp's Python client refused: every operation with unknown and malformed ids, and asked by a stranger."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 from inboxd import logs, metrics, net
 from inboxd.accounts import account_of
 from inboxd.errors import Conflict, Invalid, MailServerError, NotFound, SendUnknown
+from inboxd.mail.addresses import written
 from inboxd.mail.build import Built, build
 from inboxd.mail.excerpts import from_html, from_text
 from inboxd.mails import Address, Draft, Sent
@@ -122,7 +123,7 @@ async def _record(services: Services, parcel: Parcel, state: SentState, reply: s
         connector_id=connector.id,
         created_at=now,
         state=state,
-        sender=Address(raw=built.sender, address=built.sender, name=draft.sender_name),
+        sender=Address(written(draft.sender_name, built.sender), built.sender, draft.sender_name),
         to=draft.to,
         cc=draft.cc,
         bcc=draft.bcc,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, TypeVar, cast
 
@@ -69,7 +69,6 @@ class Walk:
     dovecot: Dovecot
     smtp: SmtpServer
     user: User
-    delivered: list[bytes] = field(default_factory=list[bytes])
 
     @property
     def url(self) -> str:

@@ -26,6 +26,8 @@ _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 # A phrase and one angle-addr (RFC 5322 §3.4): nothing that would make it two mailboxes, a group or a comment.
 _NAMED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^"<>()\[\],:;\\])*<[^<>]*>\Z')
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PHRASE = re.compile(r"[\w!#$%&'*+/=?^`{|}~ -]+\Z")
+_NEEDS_PAIR = re.compile(r"([\\\"])")
 _FORBIDDEN = re.compile(r"[\s\x00-\x20\x7f-\x9f<>()\[\],;:\\\"\u2028\u2029]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\Z", re.IGNORECASE)
 
@@ -123,6 +125,14 @@ def mailbox(name: str, text: str) -> Address:
     if len(found) != 1:
         raise Invalid(name, f"{_shown(text)} is not a mailbox; write it as name@domain or Name <name@domain>")
     return Address(raw=text, address=validate(name, found[0].address), name=found[0].name)
+
+
+def written(display_name: str | None, address: str) -> str:
+    """A mailbox as a person writes it: nothing encoded, the name quoted where it must be (RFC 5322 §3.4)."""
+    if not display_name:
+        return address
+    phrase = display_name if _PHRASE.match(display_name) else '"' + _NEEDS_PAIR.sub(r"\\\1", display_name) + '"'
+    return f"{phrase} <{address}>"
 
 
 def validate(name: str, address: str) -> str:
