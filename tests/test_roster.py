@@ -12,13 +12,17 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd import metrics
 from inboxd import roster as roster_room
 from inboxd.errors import StoreError
 from inboxd.model import Kind, State
 from inboxd.store import connectors
+from inboxd.store.database import SQLITE_READERS
 from inboxd.store.engine import Store
+from inboxd.store.schema import INSTALLATION
 from servers.mailbox import Bench, Linked, make_bench, sample, serving
 from servers.scripted import Conversation
 from servers.sessions import eventually, settled
@@ -53,6 +57,19 @@ async def supervised(bench: Bench) -> AsyncGenerator[None]:
         task = group.create_task(bench.roster.run())
         yield
         task.cancel()
+
+
+async def use_all_readers(store: Store) -> None:
+    """Open the connections that a store opens when they are first needed."""
+    meeting = asyncio.Barrier(SQLITE_READERS)
+
+    async def look(connection: AsyncConnection) -> None:
+        await connection.execute(select(INSTALLATION))
+        await meeting.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(SQLITE_READERS):
+            group.create_task(store.read(look))
 
 
 def state(linked: Linked) -> State:
@@ -231,6 +248,7 @@ async def test_200_connectors_start_and_stop_and_leave_no_task_and_no_descriptor
     async with serving(1, 2, 3) as (mailbox, port):
         linked: list[Linked] = []
         left: list[int] = []
+        await use_all_readers(bench.store)
         for count in (10, 200):
             linked += [await bench.link(port, f"c{number}") for number in range(len(linked), count)]
             async with supervised(bench):

@@ -122,7 +122,7 @@ async def test_old_messages_are_looked_for_only_after_a_renumbering(store: Store
     await store.write(listen)
     await add_mails(store, linked, *range(2, 102))
     assert not [one for one in statements if "content_hash IN" in one]
-    assert 0 < len(statements) <= 6
+    assert 0 < len(statements) <= 8
 
 
 async def test_removing_an_inbox_keeps_tombstones_for_a_connector_that_moved_on(store: Store, linked: Linked) -> None:
