@@ -16,7 +16,7 @@ from servers import LOOPBACK
 T = TypeVar("T")
 _SECONDS = 30.0
 WITH_ATTACHMENT = (
-    b"From: ada@example.com\r\nTo: me@example.com\r\nSubject: Report\r\nMessage-ID: <two@example.com>\r\n"
+    b"From: ada@example.com\r\nTo: me@example.com\r\nSubject: Welcome\r\nMessage-ID: <two@example.com>\r\n"
     b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n"
     b"<p>Hello <a href='https://example.com/'>you</a></p>\r\n--b\r\nContent-Type: text/csv; name=a.csv\r\n"
     b"Content-Disposition: attachment; filename=a.csv\r\n\r\n1,2\r\n--b--\r\n"
@@ -39,14 +39,14 @@ class Threaded:
 def threaded_site(folder: Path) -> Generator[Threaded]:
     """A site that runs while the block does."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, name="site", daemon=True)
     thread.start()
     stack = AsyncExitStack()
     try:
         site = asyncio.run_coroutine_threadsafe(stack.enter_async_context(open_site(folder)), loop).result(_SECONDS)
         yield Threaded(site, loop)
-    finally:
         asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(_SECONDS)
+    finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -61,7 +61,8 @@ class Seeds:
 
     def in_path(self, path: str) -> dict[str, str]:
         """The ids for the parameters of a path template."""
-        return max(((place, ids) for place, ids in self.places.items() if path.startswith(place)), default=("", {}))[1]
+        fitting = [place for place in self.places if path.startswith(place)]
+        return self.places[max(fitting, key=len)] if fitting else {}
 
 
 async def sow(site: Site, smtp_port: int, closed_port: int) -> Seeds:
@@ -80,7 +81,7 @@ async def sow(site: Site, smtp_port: int, closed_port: int) -> Seeds:
     upload = {"filename": "a.txt", "contentType": "text/plain", "base64Contents": "aGVsbG8="}
     (uploaded,) = (await site.ask("POST", "/attachments", upload)).json
     hook = {"url": f"http://{LOOPBACK}:{closed_port}/", "eventName": "NEW_EMAIL"}
-    webhook = (await site.ask("POST", f"/inboxes/{inbox}/webhooks", hook)).json.get("id", connector["id"])
+    webhook = (await site.ask("POST", f"/inboxes/{inbox}/webhooks", hook)).json["id"]
     attachment = str(mail.digest.attachments[0].id)
     return Seeds(
         {

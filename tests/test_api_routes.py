@@ -4,33 +4,70 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
-from inboxd.api.answers import File
+from api_site import SDK
+from inboxd.api.answers import File, Page
+from inboxd.api.app import Node
 from inboxd.api.intake import PATH_PARAMETERS
 from inboxd.api.routes import ROUTES
 from inboxd.api.wire.shapes import Answer, Request
 
-_OPERATIONS = """
-    createConnectorWithOptions createConnector getConnectors getConnector updateConnector deleteConnector
-    deleteAllConnector getConnectorByName getConnectorByInboxId getConnectorByEmailAddress
-    getConnectorProviderSettings createConnectorImapConnection getConnectorImapConnection
-    updateConnectorImapConnection deleteConnectorImapConnection testConnectorImapConnection
-    testConnectorImapConnectionOptions createConnectorSmtpConnection getConnectorSmtpConnection
-    updateConnectorSmtpConnection deleteConnectorSmtpConnection testConnectorSmtpConnection
-    testConnectorSmtpConnectionOptions createConnectorSyncSettings getConnectorSyncSettings
-    deleteConnectorSyncSettings syncConnector sendEmailFromConnector getConnectorEvents getAllConnectorEvents
-    getConnectorEvent getInboxEmailsPaginated getEmails getEmail getEmailsPaginated getRawEmailContents
-    getRawEmailJson deleteEmail waitForLatestEmail getEmailsOffsetPaginated getOrganizationEmailsPaginated searchEmails
-    getEmailSummary getEmailAttachments getAttachmentMetaData downloadAttachment downloadAttachmentBase64 markAsRead
-    markAllAsRead setEmailFavourited getLatestEmail getLatestEmailInInbox1 getEmailCount getUnreadEmailCount
-    deleteAllEmails getEmailPreviewURLs getInboxEmailCount deleteAllInboxEmails emptyInbox getLatestEmailInInbox
-    uploadAttachment uploadAttachmentBytes getAttachments getAttachment getAttachmentInfo downloadAttachmentAsBytes
-    downloadAttachmentAsBase64Encoded deleteAttachment deleteAllAttachments
-"""
+_OPERATIONS: Final = {
+    "ConnectorController": """
+        createConnectorWithOptions createConnector getConnectors getConnector updateConnector deleteConnector
+        deleteAllConnector getConnectorByName getConnectorByInboxId getConnectorByEmailAddress
+        getConnectorProviderSettings createConnectorImapConnection getConnectorImapConnection
+        updateConnectorImapConnection deleteConnectorImapConnection testConnectorImapConnection
+        testConnectorImapConnectionOptions createConnectorSmtpConnection getConnectorSmtpConnection
+        updateConnectorSmtpConnection deleteConnectorSmtpConnection testConnectorSmtpConnection
+        testConnectorSmtpConnectionOptions createConnectorSyncSettings getConnectorSyncSettings
+        deleteConnectorSyncSettings syncConnector sendEmailFromConnector getConnectorEvents
+        getAllConnectorEvents getConnectorEvent
+    """,
+    "InboxController": """
+        createInbox getInbox getInboxes getAllInboxes getEmails getInboxEmailsPaginated sendEmail
+        sendEmailAndConfirm deleteInbox createInboxWithOptions createInboxWithDefaults updateInbox
+        getAllInboxesOffsetPaginated searchInboxes getInboxByEmailAddress getInboxByName doesInboxExist
+        getInboxIds getInboxCount getInboxEmailCount getLatestEmailInInbox deleteAllInboxEmails deleteAllInboxes
+        getInboxSentEmails getInboxSentCount setInboxFavourited
+    """,
+    "EmailController": """
+        getEmail getEmailsPaginated getEmailsOffsetPaginated searchEmails getRawEmailContents getRawEmailJson
+        getEmailHTML getEmailAttachments getAttachmentMetaData downloadAttachment downloadAttachmentBase64
+        markAsRead deleteEmail getEmailSummary getEmailHTMLJson downloadBody downloadBodyBytes getEmailLinks
+        getEmailTextLines getEmailHTMLQuery getEmailContentMatch getEmailContentPart getEmailContentPartContent
+        getLatestEmail getLatestEmailInInbox1 getEmailCount getUnreadEmailCount markAllAsRead setEmailFavourited
+        applyImapFlagOperation deleteAllEmails getEmailPreviewURLs replyToEmail forwardEmail
+        sendEmailSourceOptional canSend getOrganizationEmailsPaginated
+    """,
+    "WaitForController": """
+        waitForLatestEmail waitForNthEmail waitForEmailCount waitForMatchingEmails waitForMatchingFirstEmail
+        waitFor
+    """,
+    "SentEmailsController": """
+        getSentEmails getSentEmail getSentEmailHTMLContent getRawSentEmailContents getRawSentEmailJson
+        getSentEmailPreviewURLs deleteSentEmail deleteAllSentEmails
+    """,
+    "AttachmentController": """
+        uploadAttachment uploadAttachmentBytes getAttachments getAttachment getAttachmentInfo
+        downloadAttachmentAsBytes downloadAttachmentAsBase64Encoded deleteAttachment deleteAllAttachments
+    """,
+    "CommonActionsController": """
+        emptyInbox createNewEmailAddress createRandomInbox deleteEmailAddress sendEmailSimple sendEmailQuery
+    """,
+    "WebhookController": """
+        createWebhook getWebhooks getInboxWebhooksPaginated deleteWebhook createAccountWebhook getAllWebhooks
+        getWebhook updateWebhook deleteWebhookById sendTestData getWebhookResults
+    """,
+    "UserController": """
+        getUserInfo
+    """,
+}
 
 
 def test_every_operation_has_one_row_and_every_row_one_place() -> None:
@@ -38,7 +75,25 @@ def test_every_operation_has_one_row_and_every_row_one_place() -> None:
     places = [(route.method, re.sub(r"{\w+}", "{}", route.path)) for route in ROUTES]
     assert len(set(operations)) == len(operations)
     assert len(set(places)) == len(places)
-    assert {name for name in operations if not name.startswith("control.")} >= set(_OPERATIONS.split())
+    assert {name for names in _OPERATIONS.values() for name in names.split()} <= set(operations)
+
+
+def test_every_operation_is_where_the_client_has_it() -> None:
+    for controller, names in _OPERATIONS.items():
+        known = {name.replace("_", "") for name in dir(getattr(SDK, f"{controller}Api"))}
+        there = {route.operation for route in ROUTES if route.controller == controller}
+        assert there == set(names.split())
+        assert {name.lower() for name in there} <= known
+
+
+def test_a_fixed_segment_goes_before_a_parameter() -> None:
+    tree = Node()
+    for route in ROUTES:
+        tree.plant(route.path.split("/")[1:], route)
+    for route in ROUTES:
+        node = tree.find(re.sub(r"{\w+}", str(uuid4()), route.path).split("/")[1:])
+        assert node is not None
+        assert node.routes[route.method] is route
 
 
 def test_handlers_take_exactly_what_their_row_hands_them() -> None:
@@ -66,7 +121,7 @@ def test_models_are_requests_on_the_way_in_and_answers_on_the_way_out() -> None:
 
 
 def _is_answer(declared: Any) -> bool:
-    if declared in (type(None), bytes, str, File, list[str]):
+    if declared in (type(None), bytes, str, File, Page, list[str]):
         return True
     model = declared.__args__[0] if getattr(declared, "__origin__", None) is list else declared
     return issubclass(model, BaseModel) and issubclass(model, Answer)

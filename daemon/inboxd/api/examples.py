@@ -46,8 +46,14 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "SearchInboxesOptions": {"search": "tests", "pageSize": 20},
     "SendEmailOptions": {"to": ["grace@example.com"], "subject": "Hello", "body": "Good morning"},
     "SetInboxFavouritedOptions": {"state": True},
-    "SimpleSendEmailOptions": {"to": "grace@example.com", "subject": "Hello", "body": "Good morning"},
+    "SimpleSendEmailOptions": {
+        "senderId": _INBOX,
+        "to": "grace@example.com",
+        "subject": "Hello",
+        "body": "Good morning",
+    },
     "UpdateInboxOptions": {"name": "Sign-up tests", "favourite": True},
+    "UpdateWebhookOptions": {"name": "Sign-ups", "eventName": "NEW_EMAIL"},
     "UploadAttachmentOptions": {"filename": "hello.txt", "contentType": "text/plain", "base64Contents": "aGVsbG8="},
     "WaitForConditions": {"inboxId": _INBOX, "count": 1, "timeout": 60_000, "matches": [_MATCH]},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -18,38 +18,13 @@ from inboxd.api.wire.shapes import Answer, Request
 
 _ABOUT: Final = (
     "inboxd links external IMAP and SMTP mailboxes to local inboxes and answers the operations of MailSlurp's clients. "
-    "In requests null is the same as absent, an empty body is an empty object, and unknown fields are ignored. "
+    "In requests null and, in a query, an empty value are the same as absent, an empty body is an empty object, and "
+    "unknown fields are ignored. "
     "Unknown paths answer 404, operations of MailSlurp's other products 501, wrong methods 405: always with an `Error`."
 )
 _SECURITY: Final = {
     "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key of `inboxctl key`."},
     "query": {"type": "apiKey", "in": "query", "name": "apiKey", "description": "The same, for links in a browser."},
-}
-# A row's refusals: when there can be such a one, and what it means.
-_REFUSALS: Final[dict[HTTPStatus, tuple[Callable[[Route], bool], str]]] = {
-    HTTPStatus.BAD_REQUEST: (
-        lambda row: row.query is not None or row.body is not None,
-        "A value cannot be used; `message` names the field and what would do.",
-    ),
-    HTTPStatus.UNAUTHORIZED: (lambda row: not row.is_open, "The API key is missing, unknown or revoked."),
-    HTTPStatus.NOT_FOUND: (lambda row: _names_something(row), "There is nothing with this id."),
-    HTTPStatus.REQUEST_TIMEOUT: (lambda row: _has_deadline(row), "What was waited for did not come in time."),
-    HTTPStatus.CONFLICT: (lambda row: row.status == HTTPStatus.CREATED, "The present state forbids it."),
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (lambda row: row.body is not None, "The body is larger than allowed."),
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
-        lambda row: row.body is not None,
-        "The body is compressed; send it as it is. Its Content-Type does not matter.",
-    ),
-    HTTPStatus.UNPROCESSABLE_ENTITY: (
-        lambda _row: False,
-        "The mail account or the mail is at fault: the same request cannot work until one of them is changed.",
-    ),
-    HTTPStatus.BAD_GATEWAY: (lambda _row: False, "The mail server, or the way to it, failed."),
-    HTTPStatus.SERVICE_UNAVAILABLE: (
-        lambda row: not row.is_open,
-        "It does not work now: the database or a mail server refuses for the moment, or inboxd is stopping.",
-    ),
-    HTTPStatus.GATEWAY_TIMEOUT: (lambda _row: False, "The mail server did not answer in time."),
 }
 _ERROR: Final[Schema] = {
     "type": "object",
@@ -64,6 +39,43 @@ _ERROR: Final[Schema] = {
     "required": ["message", "status", "error", "path", "timestamp"],
 }
 _IDENTITY: Final[Schema] = {"type": "string", "format": "uuid"}
+
+
+def _has_deadline(row: Route) -> bool:
+    models = [model for model in (row.query, row.body) if model is not None and not issubclass(model, bytes)]
+    return row.held and any(name.startswith("timeout") for model in models for name in model.model_fields)
+
+
+def _only_declared(_row: Route) -> bool:
+    return False
+
+
+# When an operation can refuse so, unless its row declares it anyway; and what it means.
+_REFUSALS: Final[Mapping[HTTPStatus, tuple[Callable[[Route], bool], str]]] = {
+    HTTPStatus.BAD_REQUEST: (
+        lambda row: row.query is not None or row.body is not None,
+        "A value cannot be used; `message` names the field and what would do.",
+    ),
+    HTTPStatus.UNAUTHORIZED: (lambda row: not row.is_open, "The API key is missing, unknown or revoked."),
+    HTTPStatus.NOT_FOUND: (lambda row: "{" in row.path, "There is nothing with this id."),
+    HTTPStatus.REQUEST_TIMEOUT: (_has_deadline, "What was waited for did not come in time."),
+    HTTPStatus.CONFLICT: (lambda row: row.status == HTTPStatus.CREATED, "The present state forbids it."),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (lambda row: row.body is not None, "The body is larger than allowed."),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
+        lambda row: row.body is not None,
+        "The body is compressed; send it as it is. Its Content-Type does not matter.",
+    ),
+    HTTPStatus.UNPROCESSABLE_ENTITY: (
+        _only_declared,
+        "The mail account or the mail is at fault: the same request cannot work until one of them is changed.",
+    ),
+    HTTPStatus.BAD_GATEWAY: (_only_declared, "The mail server, or the way to it, failed."),
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        lambda row: not row.is_open,
+        "It does not work now: the database or a mail server refuses for the moment, or inboxd is stopping.",
+    ),
+    HTTPStatus.GATEWAY_TIMEOUT: (_only_declared, "The mail server did not answer in time."),
+}
 
 
 @cache
@@ -96,7 +108,7 @@ def _exemplified(name: str, found: Schemas) -> Schema:
     return found.components[name] | ({"examples": [EXAMPLES[name]]} if name in EXAMPLES else {})
 
 
-def statuses(row: Route) -> list[HTTPStatus]:
+def _statuses(row: Route) -> list[HTTPStatus]:
     """With what the operation may refuse."""
     return [status for status, (can, _words) in _REFUSALS.items() if can(row) or status in row.refuses]
 
@@ -116,20 +128,6 @@ def _shown(row: Route) -> type:
     return row.answer.__args__[0] if getattr(row.answer, "__origin__", None) is list else row.answer
 
 
-def _names_something(row: Route) -> bool:
-    return "{" in row.path or any("UUID" in str(kind) for _name, kind in _fields(row))
-
-
-def _has_deadline(row: Route) -> bool:
-    return row.held and any(name.startswith("timeout") for name, _kind in _fields(row))
-
-
-def _fields(row: Route) -> Iterator[tuple[str, object]]:
-    for model in (row.query, row.body):
-        if model is not None and not issubclass(model, bytes):
-            yield from ((name, field.annotation) for name, field in model.model_fields.items())
-
-
 def _operation(row: Route, found: Schemas) -> dict[str, Any]:
     summary, more = row.words
     body = {"requestBody": _body(row.body, found)} if row.body is not None else {}
@@ -142,7 +140,7 @@ def _operation(row: Route, found: Schemas) -> dict[str, Any]:
         **body,
         "responses": {
             str(row.status): _answer(row, found),
-            **{str(status.value): {"$ref": f"#/components/responses/{status.value}"} for status in statuses(row)},
+            **{str(status.value): {"$ref": f"#/components/responses/{status.value}"} for status in _statuses(row)},
         },
         **({"security": []} if row.is_open else {}),
     }
@@ -175,7 +173,7 @@ def _parameter(name: str, place: str, field: Schema, required: bool) -> dict[str
 
 def _body(model: type[Request | bytes], found: Schemas) -> dict[str, Any]:
     if issubclass(model, bytes):
-        return {"required": False, "content": {OCTETS: {}}}
+        return {"required": True, "content": {OCTETS: {}}}
     required = bool(found.component(model).get("required"))
     return {"required": required, "content": {_bare(JSON): {"schema": found.references[model]}}}
 

@@ -160,8 +160,8 @@ def _words(schema: Mapping[str, Any]) -> Iterator[Word]:
     elif "enum" in schema or "const" in schema:
         yield Word(" or ".join(map(str, schema.get("enum", [schema.get("const")]))))
     else:
-        kinds = schema.get("type", "anything")
-        for number, kind in enumerate(kinds if isinstance(kinds, list) else [kinds]):
+        kinds: str | list[str] = schema.get("type", "anything")
+        for number, kind in enumerate([kinds] if isinstance(kinds, str) else kinds):
             yield from (Word(" or "),) if number else ()
             yield from _plain_words(kind, schema)
 

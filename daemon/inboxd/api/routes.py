@@ -26,13 +26,21 @@ from inboxd.api.gate import MAIL_SERVER_REFUSALS
 from inboxd.api.route import Handler, Route
 from inboxd.api.wire.control import Arrival, StepLine, SyncLine
 
+_UNKNOWN: Final = frozenset({HTTPStatus.NOT_FOUND})
 _CONFLICT: Final = frozenset({HTTPStatus.CONFLICT})
 _UNPARSABLE: Final = frozenset({HTTPStatus.UNPROCESSABLE_ENTITY})
-_MAIL_SERVER: Final = _CONFLICT | MAIL_SERVER_REFUSALS
+_MAIL_SERVER: Final = _UNKNOWN | _CONFLICT | MAIL_SERVER_REFUSALS
 
 _CONNECTORS: Final = (
-    Route("createConnectorWithOptions", "POST", "/connectors/withOptions", connectors.create_with_options, 201),
-    Route("createConnector", "POST", "/connectors", connectors.create, 201),
+    Route(
+        "createConnectorWithOptions",
+        "POST",
+        "/connectors/withOptions",
+        connectors.create_with_options,
+        201,
+        refuses=_UNKNOWN,
+    ),
+    Route("createConnector", "POST", "/connectors", connectors.create, 201, refuses=_UNKNOWN),
     Route("getConnectors", "GET", "/connectors", connectors.get_all),
     Route("deleteAllConnector", "DELETE", "/connectors", connectors.delete_all, 204),
     Route("getConnectorByName", "GET", "/connectors/by-name", connectors.get_by_name),
@@ -101,6 +109,7 @@ _INBOXES: Final = (
         emails.await_latest,
         held=True,
         head=emails.peek_awaited,
+        refuses=_UNKNOWN,
     ),
     Route("deleteAllInboxEmails", "DELETE", "/inboxes/{inboxId}/deleteAllInboxEmails", emails.delete_of_inbox, 204),
     Route("sendEmail", "POST", "/inboxes/{inboxId}", sending.send_email, 201, refuses=_MAIL_SERVER),
@@ -122,9 +131,16 @@ _EMAILS: Final = (
     Route("searchEmails", "POST", "/emails/search", emails.search),
     Route("getEmailCount", "GET", "/emails/emails/count", emails.get_count),
     Route("getUnreadEmailCount", "GET", "/emails/unreadCount", emails.get_unread_count),
-    Route("getLatestEmail", "GET", "/emails/latest", emails.get_latest, head=emails.peek_latest),
-    Route("getLatestEmailInInbox1", "GET", "/emails/latestIn", emails.get_latest_in, head=emails.peek_latest_in),
-    Route("markAllAsRead", "PATCH", "/emails/read", emails.mark_all_read, 204),
+    Route("getLatestEmail", "GET", "/emails/latest", emails.get_latest, head=emails.peek_latest, refuses=_UNKNOWN),
+    Route(
+        "getLatestEmailInInbox1",
+        "GET",
+        "/emails/latestIn",
+        emails.get_latest_in,
+        head=emails.peek_latest_in,
+        refuses=_UNKNOWN,
+    ),
+    Route("markAllAsRead", "PATCH", "/emails/read", emails.mark_all_read, 204, refuses=_UNKNOWN),
     Route("deleteAllEmails", "DELETE", "/emails", emails.delete_all, 204),
     Route("getEmail", "GET", "/emails/{emailId}", emails.get, head=emails.peek),
     Route("getRawEmailContents", "GET", "/emails/{emailId}/raw", emails.get_raw, content_type=TEXT),
@@ -183,7 +199,7 @@ _ATTACHMENTS: Final = (
 )
 _SENDING: Final = (
     Route("sendEmailSourceOptional", "POST", "/emails", sending.send_from_any, 201, refuses=_MAIL_SERVER),
-    Route("canSend", "POST", "/emails/can-send", sending.can_send),
+    Route("canSend", "POST", "/emails/can-send", sending.can_send, refuses=_UNKNOWN),
     Route("replyToEmail", "PUT", "/emails/{emailId}", sending.reply, refuses=_MAIL_SERVER),
     Route("forwardEmail", "POST", "/emails/{emailId}/forward", sending.forward, 201, refuses=_MAIL_SERVER),
     Route("applyImapFlagOperation", "POST", "/emails/{emailId}/imap-flag-operation", flags.apply, refuses=_MAIL_SERVER),
@@ -199,24 +215,50 @@ _SENT: Final = (
     Route("getRawSentEmailJson", "GET", "/sent/{emailId}/raw/json", sent.get_raw_json),
 )
 _WAITS: Final = (
-    Route("waitForLatestEmail", "GET", "/waitForLatestEmail", waits.wait_for_latest, held=True, head=waits.peek_latest),
-    Route("waitForNthEmail", "GET", "/waitForNthEmail", waits.wait_for_nth_email, held=True, head=waits.peek_nth),
-    Route("waitForEmailCount", "GET", "/waitForEmailCount", waits.wait_for_email_count, held=True),
-    Route("waitForMatchingEmails", "POST", "/waitForMatchingEmails", waits.wait_for_matching_emails, held=True),
+    Route(
+        "waitForLatestEmail",
+        "GET",
+        "/waitForLatestEmail",
+        waits.wait_for_latest,
+        held=True,
+        head=waits.peek_latest,
+        refuses=_UNKNOWN,
+    ),
+    Route(
+        "waitForNthEmail",
+        "GET",
+        "/waitForNthEmail",
+        waits.wait_for_nth_email,
+        held=True,
+        head=waits.peek_nth,
+        refuses=_UNKNOWN,
+    ),
+    Route("waitForEmailCount", "GET", "/waitForEmailCount", waits.wait_for_email_count, held=True, refuses=_UNKNOWN),
+    Route(
+        "waitForMatchingEmails",
+        "POST",
+        "/waitForMatchingEmails",
+        waits.wait_for_matching_emails,
+        held=True,
+        refuses=_UNKNOWN,
+    ),
     Route(
         "waitForMatchingFirstEmail",
         "POST",
         "/waitForMatchingFirstEmail",
         waits.wait_for_matching_first_email,
         held=True,
+        refuses=_UNKNOWN,
     ),
-    Route("waitFor", "POST", "/waitFor", waits.wait_for, held=True),
+    Route("waitFor", "POST", "/waitFor", waits.wait_for, held=True, refuses=_UNKNOWN),
 )
 _COMMON: Final = (
-    Route("emptyInbox", "DELETE", "/emptyInbox", emails.empty_inbox, 204),
+    Route("emptyInbox", "DELETE", "/emptyInbox", emails.empty_inbox, 204, refuses=_UNKNOWN),
     Route("createNewEmailAddress", "POST", "/newEmailAddress", inboxes.create, 201, refuses=_CONFLICT),
     Route("createRandomInbox", "POST", "/createInbox", inboxes.create, 201, refuses=_CONFLICT),
-    Route("deleteEmailAddress", "DELETE", "/deleteEmailAddress", inboxes.delete_named, 204, refuses=_CONFLICT),
+    Route(
+        "deleteEmailAddress", "DELETE", "/deleteEmailAddress", inboxes.delete_named, 204, refuses=_UNKNOWN | _CONFLICT
+    ),
     Route("sendEmailSimple", "POST", "/sendEmail", sending.send_simple, 201, refuses=_MAIL_SERVER),
     Route("sendEmailQuery", "POST", "/sendEmailQuery", sending.send_query, 201, refuses=_MAIL_SERVER),
 )

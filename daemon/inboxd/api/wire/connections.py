@@ -60,8 +60,16 @@ def _no_proxy(wanted: bool) -> bool:
 
 Password = Annotated[SecretStr, AfterValidator(_password), Field(max_length=65_536)]
 HelloName = Annotated[str, AfterValidator(_hello_name)]
-Mechanisms = Annotated[list[str], AfterValidator(_mechanisms)]
-Protocols = Annotated[list[str], AfterValidator(_protocols)]
+Mechanisms = Annotated[
+    list[str],
+    AfterValidator(_mechanisms),
+    Field(json_schema_extra={"items": {"type": "string", "enum": list(MECHANISMS)}}),
+]
+Protocols = Annotated[
+    list[str],
+    AfterValidator(_protocols),
+    Field(json_schema_extra={"items": {"type": "string", "enum": list(PROTOCOLS)}}),
+]
 Trust = Annotated[Line, AfterValidator(_trust)]
 SearchKeys = Annotated[Line, AfterValidator(check_terms)]
 

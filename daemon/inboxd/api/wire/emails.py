@@ -15,7 +15,8 @@ from inboxd.api.wire.shapes import (
     EmailRecipients,
     MailSize,
     PageOf,
-    Person,
+    Recipient,
+    Sender,
     Sort,
     Span,
 )
@@ -94,7 +95,7 @@ class Headline(Answer):
     from_: Annotated[str | None, Field(validation_alias="from", serialization_alias="from")]
     cc: list[str]
     bcc: list[str]
-    sender: Person | None
+    sender: Sender | None
     recipients: EmailRecipients
     attachments: list[str]
     created_at: Date
@@ -121,11 +122,11 @@ def _headline(message: Message) -> dict[str, Any]:
         "from_": digest.sender.address if digest.sender else None,
         "cc": [address.address for address in digest.cc],
         "bcc": [address.address for address in digest.bcc],
-        "sender": Person.of(digest.sender) if digest.sender else None,
+        "sender": Sender.of(digest.sender) if digest.sender else None,
         "recipients": EmailRecipients(
-            to=[Person.of(address) for address in digest.to],
-            cc=[Person.of(address) for address in digest.cc],
-            bcc=[Person.of(address) for address in digest.bcc],
+            to=[Recipient.of(address) for address in digest.to],
+            cc=[Recipient.of(address) for address in digest.cc],
+            bcc=[Recipient.of(address) for address in digest.bcc],
         ),
         "attachments": [str(attachment.id) for attachment in digest.attachments],
         "created_at": message.created_at,

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from inboxd.api.wire.emails import body_hash, without_brackets
-from inboxd.api.wire.shapes import Answer, Date, EmailRecipients, PageOf, PageQuery, Person
+from inboxd.api.wire.shapes import Answer, Date, EmailRecipients, PageOf, PageQuery, Recipient, Sender
 from inboxd.mails import Sent
 from inboxd.model import InboxId
 
@@ -42,7 +42,7 @@ class SentHeadline(Answer):
     from_: Annotated[str | None, Field(validation_alias="from", serialization_alias="from")]
     cc: list[str]
     bcc: list[str]
-    sender: Person
+    sender: Sender
     recipients: EmailRecipients
     attachments: list[str]
     created_at: Date
@@ -54,7 +54,7 @@ class SentHeadline(Answer):
 
 
 def _headline(sent: Sent, user_id: UUID) -> dict[str, Any]:
-    to, cc, bcc = ([Person.read(text) for text in group] for group in (sent.to, sent.cc, sent.bcc))
+    to, cc, bcc = ([Recipient.read(text) for text in group] for group in (sent.to, sent.cc, sent.bcc))
     return {
         "id": sent.id,
         "user_id": user_id,
@@ -64,7 +64,7 @@ def _headline(sent: Sent, user_id: UUID) -> dict[str, Any]:
         "from_": sent.sender.address,
         "cc": [person.email_address for person in cc],
         "bcc": [person.email_address for person in bcc],
-        "sender": Person.of(sent.sender),
+        "sender": Sender.of(sent.sender),
         "recipients": EmailRecipients(to=to, cc=cc, bcc=bcc),
         "attachments": list(sent.attachments),
         "created_at": sent.created_at,
@@ -118,7 +118,7 @@ class SentEmailDto(SentHeadline):
         shared = _headline(sent, user_id)
         return cls(
             **shared,
-            reply_to=Person.read(sent.reply_to).email_address if sent.reply_to else None,
+            reply_to=Recipient.read(sent.reply_to).email_address if sent.reply_to else None,
             body_md5_hash=body_hash(sent.body),
             body=sent.body,
             is_html=sent.is_html,

@@ -161,7 +161,9 @@ Date = Annotated[
 ]
 Line = Annotated[str, Field(max_length=4_096), AfterValidator(one_line)]
 Host = Annotated[str, AfterValidator(host_name)]
-MailAddress = Annotated[str, AfterValidator(one_line), AfterValidator(email_address)]
+MailAddress = Annotated[
+    str, AfterValidator(one_line), AfterValidator(email_address), Field(json_schema_extra={"format": "email"})
+]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 SortOrder = Annotated[Sort, BeforeValidator(_upper)]
 Milliseconds = Annotated[int, Field(ge=0, le=2**63 - 1), _at_most(MOST_MILLISECONDS)]
@@ -242,7 +244,7 @@ class PageOf(Answer, Generic[T]):
 
 
 class Person(Answer):
-    """MailSlurp's Sender and Recipient: an address as written, bare, and its display name."""
+    """An address as written, bare, and its display name."""
 
     raw_value: str
     email_address: str
@@ -260,9 +262,17 @@ class Person(Answer):
         return cls.of(found[0]) if found else cls(raw_value=text, email_address=text)
 
 
+class Sender(Person):
+    """Whom a mail is from."""
+
+
+class Recipient(Person):
+    """Whom a mail is for."""
+
+
 class EmailRecipients(Answer):
     """All recipients of a mail, by header."""
 
-    to: list[Person]
-    cc: list[Person]
-    bcc: list[Person]
+    to: list[Recipient]
+    cc: list[Recipient]
+    bcc: list[Recipient]
