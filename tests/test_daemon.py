@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -211,3 +212,12 @@ def test_without_any_key_the_api_answers_401_and_says_how_to_make_one(daemon: Da
     (row,) = daemon.client.get("/control/keys")
     daemon.ctl("key", "revoke", row["id"])
     assert daemon.http("GET", "/connectors", key=made)[0] == 401
+
+
+def test_thousand_ids_fit_into_one_query(daemon: Daemon) -> None:
+    daemon.start()
+    status, inbox = daemon.http("POST", "/inboxes")
+    assert status == 201
+    ids = [str(uuid4()) for _ in range(999)] + [inbox["id"]]
+    status, found = daemon.http("GET", "/inboxes?size=1&" + "&".join(f"include={one}" for one in ids))
+    assert (status, [one["id"] for one in found]) == (200, [inbox["id"]])

@@ -29,6 +29,7 @@ from inboxd.store.engine import open_store
 from inboxd.vault import open_vault
 
 _GRACE_SECONDS: Final = 5.0
+_MOST_LINE_BYTES: Final = 65_536  # a thousand ids in a query; aiohttp's own limit is 8,190
 _log = logs.logger("serve")
 
 
@@ -103,7 +104,9 @@ async def open_sites(services: Services, state: _Readiness) -> AsyncGenerator[No
     """The control socket, the API's TCP port and the metrics port."""
     settings = services.settings
     async with AsyncExitStack() as stack:
-        application = web.AppRunner(api.build(services), access_log=None, shutdown_timeout=_GRACE_SECONDS)
+        application = web.AppRunner(
+            api.build(services), access_log=None, shutdown_timeout=_GRACE_SECONDS, max_line_size=_MOST_LINE_BYTES
+        )
         await application.setup()
         stack.push_async_callback(application.cleanup)
         control = stack.enter_context(_control_socket(settings.control_socket))

@@ -219,7 +219,7 @@ def _searched(key: MessageId, digest: Digest) -> str:
     people = (digest.sender, *digest.to, *digest.cc, *digest.bcc)
     lines = [str(key), digest.subject or "", *(_person(one) for one in people if one is not None)]
     head = "\n".join(lines)[:_SEARCHED_CHARACTERS]
-    return f"{head}\n{digest.words}".casefold()
+    return f"{head}\n{digest.words}\n\n".casefold()
 
 
 def _person(address: Address) -> str:

@@ -4,6 +4,7 @@ PostgreSQL keeps its index (pg_trgm, GIN) by itself. In SQLite that would cost e
 so there `search_index` (FTS5, trigrams) follows: it holds the texts up to the number in `search_mark`, those above it
 are scanned, and a search is complete at any time. A text that is removed leaves a copy in `search_removed`, because
 FTS5 needs it once more to take it out of the index; until then its number is there and belongs to no message.
+`search_terms` shows which trigrams there are.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ from inboxd.store.engine import Store
 from inboxd.store.rows import Condition, paged
 from inboxd.store.schema import MESSAGES, SEARCHED
 
-# Fewer are in no trigram; the index is asked for no more than so many, the text itself for the rest.
-_LEAST_CHARACTERS: Final = 3
+_TRIGRAM: Final = 3
+# The index is asked for no more than so many, the text itself for the rest.
 _PHRASE_CHARACTERS: Final = 32
+# To look at these takes less time than to count all messages.
+_FEW: Final = 2000
+# The time that FTS5 takes for alternatives grows with their square.
+_MOST_TERMS: Final = 256
 # With every wildcard escaped this stays below SQLite's limit for a LIKE pattern, 50,000 bytes.
 _MOST_CHARACTERS: Final = 10_000
 # A transaction that adds these to the index, or takes them out, takes 10 to 50 ms.
@@ -49,6 +54,7 @@ _TEXTS_AT_ONCE: Final = 100
 _PAGES_AT_ONCE: Final = 64
 
 _INDEX = table("search_index", column("rowid"), column("text"))
+_TERMS = table("search_terms", column("term"))
 _MARK = table("search_mark", column("seq"))
 _REMOVED = table("search_removed", column("seq"), column("text"))
 _ADD = text(
@@ -60,54 +66,86 @@ _TAKE_OUT = text(
 )
 _MERGE = text("INSERT INTO search_index (search_index, rank) VALUES ('merge', :pages)")
 _CHANGES = text("SELECT total_changes()")
+# A plan for any words would read the whole index for those that are too short for it.
+_PLAN_FOR_THESE_WORDS = text("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 async def count(connection: AsyncConnection, words: str, where: Sequence[Condition]) -> int:
     """How many messages that meet `where` hold `words` in their recipients, sender, subject, id or text.
 
-    In any case of letters; nothing in `words` has a meaning of its own. Fewer than three characters are not helped by
-    an index: every text is looked at. More than 10,000 are held by none.
+    In any case of letters; nothing in `words` has a meaning of its own. One character is not helped by an index, nor
+    are two on PostgreSQL: every text is looked at. More than 10,000 are held by none.
     """
-    total = 0
-    for hits in _hits(connection.dialect.name, clean(words).casefold()):
-        wanted = select(func.count()).select_from(_messages_of(hits)).where(*where)
-        total += (await connection.execute(wanted)).scalar_one()
-    return total
+    return await _count(connection, await _hits(connection, clean(words).casefold()), where)
 
 
 async def page(
     connection: AsyncConnection, words: str, window: Window, where: Sequence[Condition]
 ) -> tuple[Sequence[int], int]:
     """The numbers of the messages on the window's page in its order, and how many `count` counts."""
-    total = await count(connection, words, where)
+    hits = await _hits(connection, clean(words).casefold())
+    total = await _count(connection, hits, where)
     last = (await connection.execute(select(func.max(MESSAGES.c.seq)))).scalar_one() or 0
-    # About so many messages come before the end of the page. When that is fewer than all hits, they are looked at one
-    # by one, in order, until the page is full; else all hits are sorted.
+    wanted = select(MESSAGES.c.seq).where(*where)
     before = min((window.page + 1) * window.size, total - window.page * window.size)
-    if before * last < total * total:
-        wanted = select(MESSAGES.c.seq).where(*where, holding(words))
-    else:
-        hits = union_all(*(select(one.c.seq) for one in _hits(connection.dialect.name, clean(words).casefold())))
-        wanted = select(MESSAGES.c.seq).select_from(_messages_of(hits.subquery())).where(*where)
+    ahead = before * last // max(total, 1)
+    # About so many messages come before the end of the page. When they are fewer than all hits, they are looked at one
+    # by one, in order, until the page is full, unless each message is a hit; else all hits are sorted.
+    if ahead >= total:
+        numbers = union_all(*(select(one.c.seq) for one in hits)).subquery()
+        wanted = select(MESSAGES.c.seq).select_from(_messages_of(numbers)).where(*where)
+    elif ahead < _FEW or total < await _count_all(connection, where):
+        wanted = wanted.where(holding(words))
     return (await connection.execute(paged(wanted, MESSAGES, window, total))).scalars().all(), total
 
 
 def holding(words: str) -> Condition:
-    """Messages that hold `words`, each one looked at."""
-    return exists().where(SEARCHED.c.seq == MESSAGES.c.seq, _in_text(clean(words).casefold()))
+    """Messages that hold `words`, each one looked at: a scalar, because PostgreSQL would turn an EXISTS into a join."""
+    return select(_in_text(clean(words).casefold())).where(SEARCHED.c.seq == MESSAGES.c.seq).scalar_subquery()
 
 
-def _hits(dialect: str, words: str) -> Sequence[FromClause]:
+async def _count(connection: AsyncConnection, hits: Sequence[FromClause], where: Sequence[Condition]) -> int:
+    total = 0
+    for some in hits:
+        wanted = select(func.count()).select_from(_messages_of(some)).where(*where)
+        total += (await connection.execute(wanted)).scalar_one()
+    return total
+
+
+async def _count_all(connection: AsyncConnection, where: Sequence[Condition]) -> int:
+    return (await connection.execute(select(func.count()).select_from(MESSAGES).where(*where))).scalar_one()
+
+
+async def _hits(connection: AsyncConnection, words: str) -> Sequence[FromClause]:
     """Where the numbers of texts with `words` come from."""
     looked_at = select(SEARCHED.c.seq).where(_in_text(words))
-    if dialect != "sqlite" or len(words) < _LEAST_CHARACTERS:
+    if connection.dialect.name != "sqlite":
+        await connection.execute(_PLAN_FOR_THESE_WORDS)
         return [looked_at.subquery()]
-    phrase = words[:_PHRASE_CHARACTERS].replace('"', '""')
-    indexed: Select[Any] = select(_INDEX.c.rowid.label("seq")).where(_INDEX.c.text.match(f'"{phrase}"'))
+    phrases = await _phrases(connection, words)
+    if phrases is None:
+        return [looked_at.subquery()]
+    indexed: Select[Any] = select(_INDEX.c.rowid.label("seq")).where(_INDEX.c.text.match(phrases))
     if len(words) > _PHRASE_CHARACTERS:
         indexed = indexed.where(exists().where(SEARCHED.c.seq == _INDEX.c.rowid, _in_text(words)))
     above = looked_at.where(SEARCHED.c.seq > select(_MARK.c.seq).scalar_subquery())
     return [indexed.subquery(), above.subquery()]
+
+
+async def _phrases(connection: AsyncConnection, words: str) -> str | None:
+    """What to ask FTS5 for; None when it cannot tell, or not quickly."""
+    if len(words) >= _TRIGRAM:
+        return _quoted(words[:_PHRASE_CHARACTERS])
+    if len(words) < _TRIGRAM - 1:
+        return None
+    # Every text ends in two line ends, so that each two characters begin a trigram.
+    beginning = [_TERMS.c.term >= words, _TERMS.c.term <= f"{words}\U0010ffff"]
+    terms = (await connection.execute(select(_TERMS.c.term).where(*beginning).limit(_MOST_TERMS + 1))).scalars().all()
+    return " OR ".join(map(_quoted, terms or [words])) if len(terms) <= _MOST_TERMS else None
+
+
+def _quoted(words: str) -> str:
+    return '"' + words.replace('"', '""') + '"'
 
 
 def _in_text(words: str) -> ColumnElement[bool]:

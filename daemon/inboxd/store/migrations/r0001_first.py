@@ -205,6 +205,7 @@ def _index_searched_in_sqlite() -> None:
     """The index, how far it has come, and what was removed since and is still in it."""
     options = "content='', columnsize=0, tokenize='trigram case_sensitive 1'"
     op.execute(f"CREATE VIRTUAL TABLE search_index USING fts5(text, {options})")
+    op.execute("CREATE VIRTUAL TABLE search_terms USING fts5vocab(search_index, row)")
     # Fewer and larger merges than by default: a quarter less work in all.
     op.execute("INSERT INTO search_index (search_index, rank) VALUES ('automerge', 8)")
     op.execute("CREATE TABLE search_mark (number INTEGER PRIMARY KEY, seq INTEGER NOT NULL)")
