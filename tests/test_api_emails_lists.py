@@ -72,6 +72,17 @@ async def test_the_sdk_lists_over_inboxes(site: Site) -> None:
     await site.sdk(walk)
 
 
+@pytest.mark.parametrize("query", ["before=2000-01-01", "searchFilter=eve@", "searchFilter=nobody", "favourited=true"])
+async def test_mails_to_include_are_there_whatever_else_is_asked(site: Site, query: str) -> None:
+    _, ids = await three(site)
+    alone = await site.ask("GET", f"/emails/offset-paginated?{query}")
+    joined = await site.ask("GET", f"/emails/offset-paginated?{query}&include={ids[2]}&include={UNKNOWN}")
+    found = [row["id"] for row in alone.json["content"]]
+    assert str(ids[2]) not in found
+    assert [row["id"] for row in joined.json["content"]] == [*found, str(ids[2])]
+    assert joined.json["totalElements"] == len(found) + 1
+
+
 async def test_the_sdk_searches(site: Site) -> None:
     inboxes, ids = await three(site)
     yesterday = datetime.now(UTC) - timedelta(days=1)

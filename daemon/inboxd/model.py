@@ -276,12 +276,13 @@ class InboxFilter:
 
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
-    """Which messages are wanted; empty fields do not filter."""
+    """Which messages are wanted; empty fields do not filter. A page holds those of `include` whatever else is asked."""
 
     inbox_ids: tuple[InboxId, ...] = ()
     unread_only: bool = False
     favourite_only: bool = False
     search: str | None = None
+    include: tuple[MessageId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

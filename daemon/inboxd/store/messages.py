@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, literal, or_, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import NotFound
@@ -96,10 +96,15 @@ async def add_batch(
 
 
 async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Message]:
-    """One page of the chosen messages."""
+    """One page of the chosen messages; those to be included are so whatever the window's time span."""
 
     async def look(connection: AsyncConnection) -> Page[Message]:
-        if chosen.search:
+        if chosen.include:
+            wanted = and_(true(), *in_span(MESSAGES, window), *_conditions(chosen))
+            unspanned = replace(window, since=None, before=None)
+            either = or_(wanted, MESSAGES.c.id.in_(chosen.include))
+            rows, total = await rows_in(connection, MESSAGES, unspanned, [either], columns=_LISTED)
+        elif chosen.search:
             where = [*_marks(chosen), *in_span(MESSAGES, window)]
             seqs, total = await searching.page(connection, chosen.search, window, where)
             rows = await rows_at(connection, MESSAGES, window, seqs, columns=_LISTED)

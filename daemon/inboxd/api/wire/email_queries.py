@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field
 
 from inboxd.api.wire.emails import EmailsQuery, refuse_plus_address
-from inboxd.api.wire.shapes import MOST_PAGE, Answer, Date, MailSize, Milliseconds, Request, Sort, SortOrder
+from inboxd.api.wire.shapes import MOST_PAGE, MOST_ROWS, Answer, Date, MailSize, Milliseconds, Request, Sort, SortOrder
 from inboxd.api.wire.waits import WaitQuery
-from inboxd.model import InboxId, MessageFilter, Window
+from inboxd.model import InboxId, MessageFilter, MessageId, Window
 
 _MOST_INBOXES = 1_000
 
 
 class EmailsOffsetQuery(EmailsQuery):
-    """Which mails are wanted. `include` is accepted and without effect."""
+    """Which mails are wanted; those of `include` are so whatever else is asked."""
 
-    include: list[UUID] = Field(default_factory=list[UUID])
+    include: Annotated[list[UUID], Field(max_length=MOST_ROWS)] = Field(default_factory=list[UUID])
+
+    def filter(self) -> MessageFilter:
+        """The filter it asks for; Invalid when no mail can have what it asks for."""
+        return replace(super().filter(), include=tuple(map(MessageId, self.include)))
 
 
 class SearchEmailsQuery(Request):
