@@ -21,8 +21,9 @@ from inboxd.mail.parse import digest
 from inboxd.mails import Fetched, Incoming, Message, Place
 from inboxd.model import ConnectorId, InboxId, MessageFilter, Window, utc_now
 from inboxd.roster import Roster
+from inboxd.sections import ApiSettings
 from inboxd.services import Services
-from inboxd.settings import ApiSettings, Settings
+from inboxd.settings import Settings
 from inboxd.store import connectors, installation, messages
 from inboxd.store.engine import open_store
 from inboxd.vault import open_vault

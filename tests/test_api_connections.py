@@ -18,7 +18,7 @@ from inboxd.api.connections import create_imap
 from inboxd.api.wire.connections import CreateConnectorImapConnectionOptions
 from inboxd.mails import Place
 from inboxd.model import Account, ConnectorId, InboxId, Kind
-from inboxd.settings import NetworkSettings
+from inboxd.sections import NetworkSettings
 from inboxd.store import connectors, messages
 from servers.dovecot import Dovecot
 

@@ -20,12 +20,12 @@ PACKAGE = "inboxd"
 SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
-    "__init__ errors model mails webhooks patterns flights backoff match providers",
-    "settings logs metrics net clock notify",
-    "imap smtp mail post bus store vault",
+    "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance",
+    "sections settings logs metrics net clock notify",
+    "imap smtp mail post bus store vault handover",
     (
-        "accounts dial roster connector sync direct sender waiter matching probe flags indexer poster receiver sweeper"
-        " services beat"
+        "accounts dial roster connector sync direct accepting sender lane chores waiter matching probe flags indexer"
+        " poster receiver sweeper services beat"
     ),
     "api scrape",
     "serve cli ctl* demo* __main__",
@@ -50,7 +50,7 @@ LIBRARIES = {
     "jinja2": "api",
     "multidict": "api",
     "prometheus_client": "metrics",
-    "pydantic": "settings api/wire/*",
+    "pydantic": "sections settings api/wire/*",
     "pydantic_core": "settings api/wire/*",
     "pydantic_settings": "settings",
     "pymap": "demo*",

@@ -10,7 +10,7 @@ import pytest
 
 from inboxd.errors import CommandRefused, ConnectionLost, MailServerError, ProtocolError, ServerSaidBye, Stalled
 from inboxd.imap.session import Session
-from inboxd.settings import ImapSettings
+from inboxd.sections import ImapSettings
 from servers import Listener
 from servers.dovecot import Dovecot
 from servers.proxy import Direction, proxy

@@ -21,7 +21,7 @@ from inboxd.errors import (
     TlsMissing,
 )
 from inboxd.model import Account, Tls
-from inboxd.settings import ImapSettings
+from inboxd.sections import ImapSettings
 from servers.certs import Certificates
 from servers.scripted import Conversation, Reply, Script, imap, scripted
 from servers.sessions import BOTH_LOOPS, LIMITS, account_on, limits, session

@@ -13,7 +13,7 @@ from inboxd.errors import CommandRefused, ConnectionLost, MailServerError, Proto
 from inboxd.imap.session import Session
 from inboxd.imap.stream import Stream
 from inboxd.model import Tls
-from inboxd.settings import ImapSettings
+from inboxd.sections import ImapSettings
 from servers.certs import Certificates
 from servers.scripted import Conversation, Reply, Script, imap, scripted
 from servers.sessions import (

@@ -19,7 +19,7 @@ from inboxd import __version__, poster
 from inboxd.api.wire.payloads import write_payload
 from inboxd.errors import PostFailed
 from inboxd.post import EXTRACT_BYTES, is_forbidden, open_client
-from inboxd.settings import WebhookSettings
+from inboxd.sections import WebhookSettings
 from inboxd.store import deliveries, webhooks
 from inboxd.webhooks import WebhookId
 from servers.certs import Certificates

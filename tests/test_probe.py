@@ -12,7 +12,8 @@ import pytest
 
 from inboxd.model import Account, Kind, Secret, Step, Tls
 from inboxd.probe import probe
-from inboxd.settings import ImapSettings, Settings, SmtpSettings
+from inboxd.sections import ImapSettings, SmtpSettings
+from inboxd.settings import Settings
 from servers import LOOPBACK, free_port
 from servers.certs import Certificates
 from servers.dovecot import Dovecot

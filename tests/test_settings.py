@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from inboxd.errors import SettingsError
-from inboxd.settings import Settings, host_port, in_force, load, mask_url, variable_names
+from inboxd.sections import host_port
+from inboxd.settings import Settings, in_force, load, mask_url, variable_names
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 WriteToml = Callable[[str], Path]

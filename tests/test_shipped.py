@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from inboxd import cli, ctl, providers
 from inboxd.ctl_account import KEYS, read_toml
-from inboxd.settings import Section, Settings, load, variable_names
+from inboxd.sections import Section
+from inboxd.settings import Settings, load, variable_names
 from shipped import ROOT, code_lines, commands_in, links_in, markdown_files, mistake_in, slugs_of, table
 
 EXAMPLE = ROOT / "config" / "inboxd.toml"

@@ -19,7 +19,7 @@ import uvloop
 from inboxd import errors, net
 from inboxd.errors import Invalid, MailServerError
 from inboxd.model import Account, Kind, Secret, Tls
-from inboxd.settings import SmtpSettings
+from inboxd.sections import SmtpSettings
 from inboxd.smtp import Receipt, Session, open_session
 from servers import LOOPBACK
 from servers.certs import Certificate, Certificates

@@ -103,11 +103,18 @@ class State(enum.Enum):
 
 
 class SentState(enum.Enum):
-    """How a send ended. UNKNOWN: the whole mail was handed over and no answer came back."""
+    """Where a mail on its way out stands. SENDING: claimed by a sender, which alone may touch it.
 
+    UNKNOWN: the whole mail was handed over and no answer came back; it is not sent again by itself.
+    """
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    DEFERRED = "deferred"
     SENT = "sent"
     FAILED = "failed"
     UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
 
 
 class InboxType(enum.Enum):

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from inboxd import net
 from inboxd.errors import PostFailed, Unreachable
-from inboxd.settings import WebhookSettings
+from inboxd.sections import WebhookSettings
 
 EXTRACT_BYTES: Final = 4_096
 # The status is there by then: a receiver that is slow with the rest has all the same taken, or refused, the post.

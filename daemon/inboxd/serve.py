@@ -22,8 +22,9 @@ from inboxd.errors import InUse, SettingsError, StoreBusy
 from inboxd.model import utc_now
 from inboxd.notify import Notifier, watchdog_seconds
 from inboxd.roster import Roster
+from inboxd.sections import host_port
 from inboxd.services import Services
-from inboxd.settings import Settings, host_port
+from inboxd.settings import Settings
 from inboxd.store import installation
 from inboxd.store.engine import open_store
 from inboxd.vault import open_vault

@@ -7,7 +7,6 @@ frozen: it is read once and handed on in parts.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -15,13 +14,29 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnusableSource
 
 from inboxd.errors import SettingsError
+from inboxd.sections import (
+    AbsolutePath,
+    ApiSettings,
+    ControlSettings,
+    ImapSettings,
+    LogSettings,
+    MetricsSettings,
+    NetworkSettings,
+    OutboxSettings,
+    RelaySettings,
+    Section,
+    SmtpSettings,
+    StoreSettings,
+    VaultSettings,
+    WebhookSettings,
+)
 
 PREFIX = "INBOXD_"
 DEMO_VARIABLE = "INBOXD_DEMO_SECONDS"
@@ -54,135 +69,6 @@ _WORDS = {
     "value_error": "{error}",
 }
 
-_LISTEN = re.compile(
-    r"(?:\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})", re.ASCII
-)
-_STORE_URL = re.compile(
-    r"sqlite:///(?!:memory:)(?P<file>[^?]+)(?P<parameters>\?.*)?"
-    r"|postgres(?:ql)?://(?:[^@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/?@\[\]]*)(?::(?P<port>[0-9]{1,5}))?(?:/[^?]*)?(?:\?.*)?",
-    re.ASCII,
-)
-
-
-def host_port(listen: str) -> tuple[str, int]:
-    """The host and port of a listen address, brackets of an IPv6 host removed."""
-    host, _, port = listen.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _listen(value: str) -> str:
-    parts = _LISTEN.fullmatch(value)
-    if parts is None or int(parts["port"]) > 65535:
-        raise ValueError("write it as HOST:PORT, for example 127.0.0.1:8025 or [::1]:8025")
-    return value
-
-
-def _store_url(value: str) -> str:
-    """The URL, a SQLite file's relative path made absolute."""
-    parts = _STORE_URL.fullmatch(value)
-    if value and (parts is None or int(parts["port"] or 0) > 65535):
-        raise ValueError("write it as sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME")
-    if parts is None or parts["file"] is None:
-        return value
-    return f"sqlite:///{Path(parts['file']).absolute()}{parts['parameters'] or ''}"
-
-
-def _vault_key(value: SecretStr | None) -> SecretStr | None:
-    if value is not None:
-        try:
-            size = len(base64.b64decode(value.get_secret_value(), validate=True))
-        except ValueError:
-            size = -1
-        if size != 32:
-            raise ValueError("is not base64 of 32 bytes; make one with: openssl rand -base64 32")
-    return value
-
-
-def _api_key(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and not value.get_secret_value().strip():
-        raise ValueError("is empty, which would let anybody in; leave it out to have no key here")
-    return value
-
-
-ListenAddress = Annotated[str, AfterValidator(_listen)]
-AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
-
-
-class Section(BaseModel):
-    """A group of settings: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class StoreSettings(Section):
-    url: Annotated[str, AfterValidator(_store_url)] = Field(
-        default="", description="Database URL; empty: SQLite in the state folder."
-    )
-
-
-class VaultSettings(Section):
-    key: Annotated[SecretStr | None, AfterValidator(_vault_key)] = Field(
-        default=None, description="Base64 of the 32 bytes that encrypt stored passwords."
-    )
-
-
-class ApiSettings(Section):
-    listen: ListenAddress = "127.0.0.1:8025"
-    key: Annotated[SecretStr | None, AfterValidator(_api_key)] = Field(
-        default=None, description="One API key accepted beside the created ones."
-    )
-    max_body_bytes: int = Field(default=50_000_000, ge=1_000, description="Largest request body accepted.")
-
-
-class ControlSettings(Section):
-    socket: AbsolutePath | None = Field(default=None, description="Unix socket of inboxctl.")
-
-
-class MetricsSettings(Section):
-    listen: ListenAddress = "127.0.0.1:9464"
-
-
-class LogSettings(Section):
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
-
-
-class ImapSettings(Section):
-    idle_seconds: float = Field(default=240.0, gt=0, le=1740, description="IDLE is refreshed this often.")
-    idle_jitter_seconds: float = Field(default=20.0, ge=0, description="Spread around idle_seconds.")
-    poll_seconds: float = Field(default=60.0, gt=0, description="Interval for servers without IDLE.")
-    connect_seconds: float = Field(default=15.0, gt=0, description="Deadline for name, TCP, TLS and greeting.")
-    command_seconds: float = Field(default=30.0, gt=0, description="Longest silence while an answer is due.")
-    done_seconds: float = Field(default=15.0, gt=0, description="Longest wait for the end of an IDLE.")
-    stable_seconds: float = Field(default=300.0, ge=0, description="A session this old resets the back-off.")
-    retry_first_seconds: float = Field(default=1.0, gt=0, description="First back-off after a failure.")
-    retry_most_seconds: float = Field(default=600.0, gt=0, description="Longest back-off after failures.")
-    max_message_bytes: int = Field(default=100_000_000, ge=1_000, description="Larger mails are kept as headers.")
-    buffer_bytes: int = Field(default=33_554_432, ge=65_536, description="Received but not yet stored, a session.")
-    logins_at_once: int = Field(default=20, ge=1, description="IMAP logins under way at the same time.")
-
-
-class SmtpSettings(Section):
-    connect_seconds: float = Field(default=30.0, gt=0, description="Deadline for name, TCP, TLS and greeting.")
-    command_seconds: float = Field(default=300.0, gt=0, description="Longest wait for an answer (RFC 5321).")
-    data_seconds: float = Field(default=600.0, gt=0, description="Longest wait after the final dot (RFC 5321).")
-
-
-class NetworkSettings(Section):
-    allow_plaintext: bool = Field(
-        default=False, description="Let passwords cross networks in clear to public addresses."
-    )
-
-
-class WebhookSettings(Section):
-    timeout_seconds: float = Field(default=10.0, gt=0, description="Deadline of one post, from name to answer.")
-    at_once: int = Field(default=50, ge=1, description="Posts under way at the same time, one for each webhook.")
-    retry_first_seconds: float = Field(default=1.0, gt=0, description="First back-off after a failed post.")
-    retry_most_seconds: float = Field(default=600.0, gt=0, description="Longest back-off after failed posts.")
-    give_up_seconds: float = Field(default=259_200.0, ge=0, le=10**10, description="Older posts are not tried again.")
-    keep_seconds: float = Field(default=604_800.0, ge=0, le=10**10, description="Results are kept this long.")
-    allow_private: bool = Field(default=True, description="Post to loopback and private addresses, too.")
-
 
 def _default_state_dir() -> Path:
     if granted := os.environ.get("STATE_DIRECTORY"):
@@ -214,6 +100,8 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     imap: ImapSettings = ImapSettings()
     smtp: SmtpSettings = SmtpSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    relay: RelaySettings = RelaySettings()
     network: NetworkSettings = NetworkSettings()
     webhooks: WebhookSettings = WebhookSettings()
 

@@ -23,7 +23,7 @@ from aiosmtplib.protocol import SMTPProtocol, normalize_message_line_endings
 from inboxd import errors, net
 from inboxd.errors import Invalid, MailServerError, ProtocolError, SendRefused
 from inboxd.model import Account, Tls
-from inboxd.settings import SmtpSettings
+from inboxd.sections import SmtpSettings
 
 Trace = Callable[[str], None]
 NEUTRAL_NAME = "localhost.localdomain"

@@ -17,8 +17,9 @@ from inboxd.connector import Supervisor
 from inboxd.metrics import REGISTRY
 from inboxd.model import Account, Connection, Connector, InboxId, Kind, MessageFilter, Secret, SyncSettings, Tls, Window
 from inboxd.roster import Roster
+from inboxd.sections import ImapSettings
 from inboxd.services import Services
-from inboxd.settings import ImapSettings, Settings
+from inboxd.settings import Settings
 from inboxd.store import connectors, installation, messages
 from inboxd.store.engine import Store
 from inboxd.sync import Target

@@ -21,7 +21,7 @@ from inboxd.imap.protocol import Trace
 from inboxd.imap.session import Session
 from inboxd.mails import Fetched
 from inboxd.model import Account, Kind, Secret, Tls
-from inboxd.settings import ImapSettings
+from inboxd.sections import ImapSettings
 from servers import LOOPBACK, Listener
 from servers.dovecot import User
 

@@ -28,7 +28,7 @@ from inboxd.imap.protocol import Protocol, Trace
 from inboxd.imap.session import Session
 from inboxd.model import Account, Tls
 from inboxd.net import tls_failure
-from inboxd.settings import ImapSettings
+from inboxd.sections import ImapSettings
 
 Reached = Callable[[str, str], None]
 _BUSY_CODES: Final = frozenset({"UNAVAILABLE", "LIMIT", "INUSE", "THROTTLED", "SERVERBUG", "OVERQUOTA"})

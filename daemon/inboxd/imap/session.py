@@ -26,7 +26,7 @@ from inboxd.imap.lines import (
 )
 from inboxd.imap.link import Link, check
 from inboxd.imap.stream import Fetch, Stream
-from inboxd.settings import ImapSettings
+from inboxd.sections import ImapSettings
 
 _LOGOUT_SECONDS: Final = 2.0
 _MOST_MESSAGES: Final = 20_000_000  # a range costs a server nothing; we have to go through it
