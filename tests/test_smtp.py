@@ -4,76 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import functools
-import inspect
 import socket
 import ssl
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-import uvloop
 
-from inboxd import errors, net
+from inboxd import errors
 from inboxd.errors import Invalid, MailServerError
-from inboxd.model import Account, Kind, Secret, Tls
+from inboxd.model import Account, Tls
+from inboxd.outbox import Refusal
 from inboxd.sections import SmtpSettings
-from inboxd.smtp import Receipt, Session, open_session
-from servers import LOOPBACK
+from inboxd.smtp.opening import open_session
+from inboxd.smtp.session import Receipt
 from servers.certs import Certificate, Certificates
 from servers.scripted import Conversation, Script, scripted
 from servers.smtp import PASSWORD, USER, Fault, smtp_server
+from smtp_talks import FORMS, HURRIED, LIMITS, MAIL, Talk, account, on_both_loops, session
 
-MAIL = b"From: a@example.org\r\nSubject: x\r\n\r\nbody\r\n"
-LIMITS = SmtpSettings(connect_seconds=5, command_seconds=5, data_seconds=5)
-HURRIED = SmtpSettings(connect_seconds=0.3, command_seconds=0.3, data_seconds=0.3)
-FORMS = (
-    PASSWORD,
-    base64.b64encode(PASSWORD.encode()).decode(),
-    base64.b64encode(f"\0{USER}\0{PASSWORD}".encode()).decode(),
-)
 EHLO = b"250-mail.example.test\r\n250-AUTH PLAIN LOGIN\r\n250-SIZE 1000\r\n250 8BITMIME\r\n"
-
-Talk = Callable[[Conversation], Awaitable[None]]
-
-
-def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test on asyncio's own loop and on uvloop, whose transports behave differently."""
-
-    @functools.wraps(test)
-    def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], **arguments: object) -> None:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(test(**arguments))
-
-    signature = inspect.signature(test)
-    loop = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), loop])  # type: ignore[attr-defined]
-    factories = [asyncio.new_event_loop, uvloop.new_event_loop]
-    return pytest.mark.parametrize("loop_factory", factories, ids=["asyncio", "uvloop"])(run)
-
-
-def account(tls: Tls = Tls.NONE, *, user: str = "", password: str = PASSWORD, **changes: object) -> Account:
-    made = {"connector_id": None, "kind": Kind.SMTP, "host": "localhost", "port": 0, "tls": tls}
-    return Account(**made, username=user, password=Secret(password), **changes)  # type: ignore[arg-type]
-
-
-@asynccontextmanager
-async def session(
-    port: int,
-    who: Account,
-    context: ssl.SSLContext | None = None,
-    *,
-    limits: SmtpSettings = LIMITS,
-    trace: list[str] | None = None,
-) -> AsyncGenerator[Session]:
-    sock = await net.connect(LOOPBACK, port, 5)
-    lines: list[str] = [] if trace is None else trace
-    async with open_session(sock, who, limits, context, lines.append) as opened:
-        yield opened
-    for line in lines:
-        assert not any(form in line for form in FORMS), lines
 
 
 async def failing(
@@ -246,8 +195,8 @@ async def test_some_recipients_may_be_refused() -> None:
         async with session(server.port, account()) as opened:
             receipt = await opened.send("a@example.org", ["no@example.org", "b@example.org", "later@example.org"], MAIL)
             assert receipt.refused == {
-                "no@example.org": "550 5.1.1 no such user",
-                "later@example.org": "450 4.2.0 greylisted",
+                "no@example.org": Refusal(550, "550 5.1.1 no such user"),
+                "later@example.org": Refusal(450, "450 4.2.0 greylisted"),
             }
             assert server.received[0].rcpt_tos == ("b@example.org",)
             with pytest.raises(errors.SendRefused) as refused:

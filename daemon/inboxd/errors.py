@@ -6,7 +6,10 @@ Every message is a sentence a person can act on; it never holds a secret.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
+
+from inboxd.outbox import Refusal
 
 
 class InboxdError(Exception):
@@ -74,9 +77,10 @@ class SecretUnreadable(InboxdError):
 class MailServerError(InboxdError):
     """A mail server, or the way to it, failed.
 
-    `stage` says where: resolve, connect, tls, greeting, starttls, login, select, search, fetch, idle, ehlo, auth, mail,
-    rcpt, data, or how the connection itself failed: answer, read, command, connection, bye, closed.
-    `reply` holds the server's own words where it spoke.
+    `stage` says where: resolve, connect, tls, greeting, starttls, login, select, search, fetch, idle, list, append,
+    store, ehlo, auth, mail, rcpt, data, or how the connection itself failed: answer, read, command, connection, bye,
+    closed.
+    `reply` holds the server's own words where it spoke; `refused` what it said to single recipients of a mail.
     """
 
     retry: ClassVar[bool] = True
@@ -87,6 +91,7 @@ class MailServerError(InboxdError):
         super().__init__(f"{message}: {reply}" if reply else message)
         self.stage = stage
         self.reply = reply
+        self.refused: Mapping[str, Refusal] = {}
 
 
 class Unreachable(MailServerError):
@@ -199,3 +204,14 @@ class PostFailed(InboxdError):
     """A webhook's receiver could not be reached, may not be reached, or gave no answer in time."""
 
     retry = True
+
+
+def _with_kin(kind: type[MailServerError]) -> dict[str, type[MailServerError]]:
+    kin = {kind.__name__: kind}
+    for heir in kind.__subclasses__():
+        kin |= _with_kin(heir)
+    return kin
+
+
+# By their names, under which the outbox remembers what ended a try.
+MAIL_SERVER_ERRORS: dict[str, type[MailServerError]] = _with_kin(MailServerError)

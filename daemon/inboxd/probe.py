@@ -12,7 +12,7 @@ from inboxd.errors import AuthRefused, InboxdError, Insecure, Invalid, MailServe
 from inboxd.imap.opening import open_session as open_imap
 from inboxd.model import Account, Kind, Step, Tls
 from inboxd.settings import Settings
-from inboxd.smtp import open_session as open_smtp
+from inboxd.smtp.opening import open_session as open_smtp
 from inboxd.sync import search
 
 Trace = Callable[[str], None]

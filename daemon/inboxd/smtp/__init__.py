@@ -1,0 +1,1 @@
+"""SMTP: the only room that knows aiosmtplib. Its protocol class carries the connection; replies are read here."""
