@@ -20,7 +20,7 @@ from inboxd.errors import StoreError, StoreNewer
 from inboxd.model import MessageFilter
 from inboxd.store import inboxes, installation, messages
 from inboxd.store.engine import Store, open_store
-from inboxd.store.schema import TABLES
+from inboxd.store.schema_outbox import OUTBOX
 from servers.postgres import PostgresServer
 from servers.stores import make_inbox
 
@@ -42,7 +42,7 @@ async def test_migrated_schema_equals_the_tables(store: Store) -> None:
     def compare(connection: Connection) -> object:
         options = {"compare_type": True, "compare_server_default": True, "include_name": is_compared}
         context = MigrationContext.configure(connection, opts=options)
-        return compare_metadata(context, TABLES)
+        return compare_metadata(context, OUTBOX.metadata)
 
     async def look(connection: AsyncConnection) -> object:
         return await connection.run_sync(compare)

@@ -25,7 +25,7 @@ def listening() -> Generator[Asked]:
     asked: Asked = []
 
     def note(_c: object, _cursor: object, statement: str, values: Any, _context: object, _many: bool) -> None:
-        if statement.startswith("SELECT"):
+        if statement.startswith(("SELECT", "WITH")):
             asked.append((statement, values))
 
     event.listen(Engine, "before_cursor_execute", note)

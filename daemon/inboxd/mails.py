@@ -40,12 +40,26 @@ class KeptAttachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounce:
+    """What a delivery notice (RFC 3464) says of one recipient of the mail `message_id` (no angle brackets).
+
+    `action`: failed, delayed, delivered, relayed or expanded. `status`: the enhanced code, `words` the diagnostic.
+    """
+
+    message_id: str
+    recipient: str
+    action: str
+    status: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Digest:
     """What the parser made of a raw mail; everything in it can be derived from the bytes again.
 
     `defect` holds the reason when no parser could read the mail: then all else is empty. `words` is the visible text of
     the body, white space collapsed, at most 8,000 characters; `excerpt` its first 250. A digest out of the store has no
-    `words`.
+    `words` and no `bounces`, which are what a delivery notice says.
     """
 
     subject: str | None = None
@@ -62,6 +76,7 @@ class Digest:
     part_types: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     defect: str | None = None
+    bounces: tuple[Bounce, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from inboxd.model import ConnectorId, EventId, MessageId, SentId, SentState
 # What a mail goes through: its connector's own SMTP server, or the operator's relay.
 RouteId = NewType("RouteId", UUID)
 RELAY: Final = RouteId(UUID(int=0))
+# The topic under which those who work on the outbox are told to look.
+WORK: Final = UUID(int=1)
 
 # Nothing more happens to these by itself; to UNKNOWN, only what the resolver finds.
 SETTLED: Final = frozenset({SentState.SENT, SentState.FAILED, SentState.UNKNOWN, SentState.CANCELLED})
@@ -91,7 +93,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A mail claimed for one try. `recipients` are those still to be reached, `attempts` the tries before this one."""
+    """A mail claimed for one try. `recipients` are those still to be reached, `attempts` the tries before this one.
+
+    `partly`: a recipient has the mail since an earlier try.
+    """
 
     id: SentId
     connector_id: ConnectorId | None
@@ -104,6 +109,8 @@ class Job:
     expires_at: datetime
     use_fallback: bool = False
     dsn: Dsn | None = None
+    answers: MessageId | None = None
+    partly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ class Verdict:
     """What a try changes. `recipients` holds those about whom something was learnt, with the words about each.
 
     `due_at`: when the next try is, for QUEUED and DEFERRED. `route`: where the next one goes, when that changes.
-    `chores` begin with this verdict. `logs` is the masked transcript of the try.
+    `chores` begin with this verdict, at `chores_due_at` or at once. `logs` is the masked transcript of the try.
     """
 
     id: SentId
@@ -136,6 +143,7 @@ class Verdict:
     due_at: datetime | None = None
     route: RouteId | None = None
     chores: tuple[Chore, ...] = ()
+    chores_due_at: datetime | None = None
     logs: str = ""
 
 
@@ -168,6 +176,7 @@ class Entry:
     sender: str
     header_message_id: str
     size_bytes: int
+    to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +194,8 @@ class Task:
     """A chore that is due, with what it needs to know. `sent_after`: no earlier copy can be in a mailbox.
 
     `self_addressed`: the mail goes to the connector's own address, too. `answers`: mailbox, UIDVALIDITY and UID of the
-    mail that this one answered.
+    mail that this one answered, None when that is not kept any more. `smtp_host`: where the last try went. `ambiguous`:
+    an earlier try has reached some of the recipients, so that a copy says nothing about the last one.
     """
 
     sent_id: SentId
@@ -198,28 +208,18 @@ class Task:
     sent_after: datetime
     self_addressed: bool
     answers: tuple[str, int, int] | None = None
+    ambiguous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many mails are in each state, and since when the oldest of those that wait has been there."""
+    """How many mails are in each state, and since when the oldest of those that wait has been there.
+
+    SENT and CANCELLED are left out: they are many, and counting goes through them all.
+    """
 
     counts: dict[SentState, int]
     oldest_waiting: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Bounce:
-    """What a delivery notice (RFC 3464) says of one recipient of the mail `message_id` (no angle brackets).
-
-    `action`: failed, delayed, delivered, relayed or expanded. `status`: the enhanced code, `words` the diagnostic.
-    """
-
-    message_id: str
-    recipient: str
-    action: str
-    status: str
-    words: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.mails import Address, Digest, Incoming, Outcome, Place, Stored
 from inboxd.model import EventId, InboxId, MessageId, utc_now
-from inboxd.store import deliveries, events
+from inboxd.store import bounces, deliveries, events
 from inboxd.store.rows import Condition, Insert, columns_of, inserts_of, lock_connector
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, SEARCHED, TOMBSTONES
 
@@ -103,6 +103,8 @@ async def add(
         await connection.execute(_ADVANCE[connection.dialect.name], {**columns_of(place), "last_uid": last_uid})
     if stored:
         await deliveries.announce_mails(connection, inbox_id, ((one.id, fresh[one.uid].digest) for one in stored))
+    if said := [bounce for one in stored for bounce in fresh[one.uid].digest.bounces]:
+        await bounces.note(connection, place.connector_id, said)
     if event_id is not None and stored:
         await events.count(connection, event_id, place.connector_id, len(stored))
     return Outcome(tuple(stored), len(moved), len(incoming) - len(moved) - len(stored))

@@ -265,6 +265,17 @@ async def set_flags(store: Store, message_id: MessageId, flags: tuple[str, ...])
     await store.write(work)
 
 
+async def set_flags_at(store: Store, place: Place, uid: int, flags: tuple[str, ...]) -> InboxId | None:
+    """As `set_flags`, for the message that came from there; its inbox, or None when it is gone."""
+    there = and_(*(MESSAGES.c[name] == value for name, value in columns_of(place).items()), MESSAGES.c.uid == uid)
+    changed = update(MESSAGES).where(there).values(flags=flags, updated_at=utc_now()).returning(MESSAGES.c.inbox_id)
+
+    async def work(connection: AsyncConnection) -> InboxId | None:
+        return (await connection.execute(changed)).scalar()
+
+    return await store.write(work)
+
+
 async def mark_read(store: Store, message_id: MessageId, read: bool) -> Message:
     """The message as it is once marked read or unread, or NotFound. Webhooks are told of a change to read."""
     otherwise = (MESSAGES.c.id == message_id) & MESSAGES.c.read.is_(not read)

@@ -1,4 +1,4 @@
-"""The tables. A change here needs a new revision in migrations/; a test compares the two.
+"""The tables, but for the outbox's. A change here needs a new revision in migrations/; a test compares the two.
 
 Each listed table has `seq`, its row's number in order of arrival and the tie-breaker of every order by time, beside the
 `id` the outside sees. Bytes of mails are in tables of their own, so that no list ever reads past them.
@@ -264,6 +264,7 @@ SENT = Table(
     Column("body", CleanText),
     Index(None, "inbox_id", "created_at", "seq"),
     Index(None, "created_at", "seq"),
+    Index(None, "header_message_id", postgresql_using="hash"),
 )
 
 RAW_SENT = Table(
