@@ -15,6 +15,7 @@ from inboxd.services import Services
 from inboxd.store import messages
 
 SEEN: Final = "\\Seen"
+ANSWERED: Final = "\\Answered"
 _log = logs.logger("flags")
 
 
@@ -32,6 +33,15 @@ async def mark_seen(services: Services, message: Message, *, seen: bool) -> Mess
     _log.info("flags_changed", email=str(message.id), connector=str(message.connector_id), seen=seen)
     services.bus.publish(message.inbox_id)
     return marked
+
+
+async def mark_answered(session: Session, mailbox: str, uidvalidity: int, uid: int) -> tuple[str, ...] | None:
+    """Set \\Answered of a mail in an external mailbox; what flags it has then.
+
+    None when it is no longer there under this UID. MailboxRefused when the mailbox is gone or may not be changed.
+    """
+    opened = await session.select(mailbox)
+    return await session.store_flag(uid, ANSWERED, on=True) if opened.uidvalidity == uidvalidity else None
 
 
 async def _write_through(

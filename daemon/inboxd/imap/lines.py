@@ -130,9 +130,21 @@ def search_date(moment: datetime) -> str:
 
 def store_item(flag: str, *, on: bool) -> str:
     """What STORE is to do with one flag (RFC 3501 §6.4.6), the others left as they are; Invalid when it is no flag."""
-    if not _FLAG.fullmatch(flag):
+    return f"{'+' if on else '-'}FLAGS.SILENT {flag_list([flag])}"
+
+
+def flag_list(flags: Sequence[str]) -> str:
+    """Flags as STORE and APPEND take them; Invalid when one is no flag."""
+    if not all(map(_FLAG.fullmatch, flags)):
         raise Invalid("flags", "must be IMAP flags, for example \\Seen")
-    return f"{'+' if on else '-'}FLAGS.SILENT ({flag})"
+    return f"({' '.join(flags)})"
+
+
+def date_time(moment: datetime) -> str:
+    """A moment for APPEND, which becomes the message's INTERNALDATE (RFC 3501 §9), quoted."""
+    utc = moment.astimezone(UTC)
+    month = _MONTHS[utc.month - 1].decode().title()
+    return f'"{utc.day:02}-{month}-{utc.year:04} {utc:%H:%M:%S} +0000"'
 
 
 @final
@@ -177,19 +189,19 @@ def parse_fetch(parts: Sequence[Part]) -> FetchAnswer:
     `parts` begins with a line of which `is_fetch` holds.
     """
     items: dict[str, Part | list[bytes]] = {}
-    tokens = _tokens(parts)
+    tokens = tokens_of(parts)
     for name, bare in tokens:
         if not bare or not isinstance(name, bytes) or name == b")":
             continue
         value, bare = next(tokens, (b"NIL", True))
         if bare and value == b"(":
-            value = _list(tokens)
+            value = list_in(tokens)
         if not (bare and isinstance(value, bytes) and value.upper() == b"NIL"):
             items[name.decode("ascii", "replace").upper()] = value
     return _answer(items)
 
 
-def _list(tokens: Iterator[tuple[Part, bool]]) -> list[bytes]:
+def list_in(tokens: Iterator[tuple[Part, bool]]) -> list[bytes]:
     """What stands in a list up to its own closing parenthesis, without the lists in it."""
     found: list[bytes] = []
     depth = 1
@@ -220,8 +232,8 @@ def _number(value: Part | list[bytes] | None) -> int | None:
     return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) <= 20 else None
 
 
-def _tokens(parts: Sequence[Part]) -> Iterator[tuple[Part, bool]]:
-    """The tokens of a FETCH response and whether each stood bare, as an atom or a parenthesis."""
+def tokens_of(parts: Sequence[Part]) -> Iterator[tuple[Part, bool]]:
+    """The tokens behind a response's first parenthesis, and whether each stood bare, as an atom or a parenthesis."""
     for index, part in enumerate(parts):
         if index % 2 or not isinstance(part, bytes):
             yield part, False

@@ -52,7 +52,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
     """One IMAP connection.
 
     `pushes` counts EXISTS, `arrivals` what they added; `news` is set by anything a waiter may care for. `bye` is set
-    once the server said it: nothing more is to be expected then.
+    once the server said it: nothing more is to be expected then. `writable` is off while much waits to be written.
     """
 
     def __init__(self, trace: Trace | None, literal_bytes: int) -> None:
@@ -87,6 +87,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self._begun_at = self.clock.time()
         self._begun_bytes = 0
         self._held_at = 0.0
+        self.writable = True
 
     # --- the transport's side ---------------------------------------------------------------------------------------
 
@@ -110,6 +111,13 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
     def data_received(self, data: bytes) -> None:
         """uvloop drives a class that is also a Protocol through here, whatever get_buffer offers."""
         self._feed(data, len(data))
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self.news.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -338,6 +346,12 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         """Send a line outside any command, such as DONE."""
         self._start_clock()
         self._write(f"{line}\r\n".encode(), f"C: {line}")
+
+    def send_block(self, octets: bytes | memoryview) -> None:
+        """Send a piece of a literal; the next one when the transport is `writable` again."""
+        self._start_clock()
+        _BYTES_OUT.inc(len(octets))
+        self.transport.write(octets)
 
     def _start_clock(self) -> None:
         """The server's time to answer begins; an IDLE lasts as long as it likes, its DONE does not."""

@@ -12,6 +12,8 @@ from typing import Final, final
 from inboxd import metrics
 from inboxd.errors import CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
 from inboxd.imap.asked import Asked
+from inboxd.imap.filing import append
+from inboxd.imap.folders import Folder, folders_in
 from inboxd.imap.lines import (
     Part,
     UidSet,
@@ -20,6 +22,7 @@ from inboxd.imap.lines import (
     mailbox_argument,
     parse_fetch,
     parse_search,
+    quoted,
     response_code,
     search_date,
     store_item,
@@ -31,6 +34,7 @@ from inboxd.sections import ImapSettings
 _LOGOUT_SECONDS: Final = 2.0
 _MOST_MESSAGES: Final = 20_000_000  # a range costs a server nothing; we have to go through it
 _GONE_CODES: Final = frozenset({"NONEXISTENT", "NOPERM", "TRYCREATE", "CANNOT"})
+_MISSING_CODES: Final = frozenset({"NONEXISTENT", "TRYCREATE"})
 _GONE_WORDS: Final = ("doesn't exist", "does not exist", "not found", "unknown mailbox", "no such mailbox")
 
 
@@ -101,6 +105,28 @@ class Session:
             raise MailboxRefused("select", f"the mailbox {name!r} may be read but not changed", reply=answer)
         return mailbox
 
+    async def mailboxes(self) -> list[Folder]:
+        """Every mailbox there is, with its special uses where the server knows of any (RFC 6154)."""
+        everything = ('""', '"*"')
+        if {"LIST-EXTENDED", "SPECIAL-USE"} <= self.capabilities:
+            with suppress(CommandRefused):
+                asked = Asked("LIST", self._link.tag(), *everything, "RETURN (SPECIAL-USE)")
+                return folders_in((await self._link.run(asked)).responses)
+        return folders_in((await self._link.run(Asked("LIST", self._link.tag(), *everything))).responses)
+
+    async def append(self, mailbox: str, raw: bytes, *, flags: tuple[str, ...], date: datetime) -> None:
+        """File a message under its flags and date; whatever else is open stays open.
+
+        MailboxRefused when there is no such mailbox; CommandRefused, with the server's words, for any other reason it
+        gives (a quota, a limit); Stalled, ConnectionLost: then it may have been filed all the same.
+        """
+        try:
+            await append(self._link, self.capabilities, mailbox, raw, flags=flags, date=date)
+        except CommandRefused as error:
+            if response_code(error.reply.encode())[0] in _MISSING_CODES:
+                raise MailboxRefused("append", f"there is no mailbox {mailbox!r}", reply=error.reply) from error
+            raise
+
     async def _open(self, how: str, name: str) -> tuple[Mailbox, str]:
         """The mailbox, and the words of the tagged answer."""
         self._protocol.state = "AUTH"
@@ -138,14 +164,29 @@ class Session:
             if not terms.isprintable() or not terms.isascii():
                 raise Invalid("search terms", "must be printable ASCII on one line")
             keys.append(f"({terms})")
-        if "ESEARCH" in self.capabilities:
-            keys.insert(0, "RETURN (ALL)")
-        command = await self._link.run(Asked("SEARCH", self._link.tag(), *keys, prefix="UID"))
-        found = [uids for r in command.responses if (uids := parse_search(first_line(r))) is not None]
-        uids = UidSet.joined(found).above(above)
+        uids = (await self._search(keys)).above(above)
         if len(uids) > _MOST_MESSAGES:
             raise ProtocolError("search", f"the server lists {len(uids)} messages")
         return uids
+
+    async def find_message_id(self, message_id: str, since: datetime | None = None) -> UidSet:
+        """The UIDs of the open mailbox's messages with this Message-ID, of those that arrived since a moment, by day.
+
+        Angle brackets may be left out. Invalid when no command can carry the id; CommandRefused.
+        """
+        if not message_id.isascii() or not message_id.isprintable():
+            raise Invalid("message_id", "must be printable ASCII on one line")
+        keys = [f"HEADER Message-ID {quoted('<' + message_id.strip('<>') + '>', 'message_id')}"]
+        if since is not None:
+            keys.append(f"SINCE {search_date(since)}")
+        return await self._search(keys)
+
+    async def _search(self, keys: list[str]) -> UidSet:
+        """What a UID SEARCH finds, in whichever form the server says it best."""
+        if "ESEARCH" in self.capabilities:
+            keys = ["RETURN (ALL)", *keys]
+        command = await self._link.run(Asked("SEARCH", self._link.tag(), *keys, prefix="UID"))
+        return UidSet.joined(uids for r in command.responses if (uids := parse_search(first_line(r))) is not None)
 
     @contextmanager
     def fetch(self, uids: str) -> Generator[Stream]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from inboxd.errors import Invalid, NotFound, Unparsable
 from inboxd.mail import confined, elements
-from inboxd.mail.parse import in_order
-from inboxd.mail.parts import attachment_of, body_of, digest_of, images_of, part_of
+from inboxd.mail.parse import described, in_order
+from inboxd.mail.parts import attachment_of, body_of, images_of, part_of
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,7 +54,7 @@ def _json(answer: object) -> bytes:
 
 # Made of the mail, or the HTML, on standard input, and an argument.
 MAKERS: dict[str, Callable[[bytes, Any], bytes]] = {
-    "digest": lambda mail, _: confined.write_digest(in_order(mail, digest_of)),
+    "digest": lambda mail, _: confined.write_digest(in_order(mail, described)),
     "body": lambda mail, _: _json(asdict(in_order(mail, body_of))),
     "attachment": lambda mail, position: in_order(mail, lambda _, parts: attachment_of(parts, position)),
     "part": lambda mail, wanted: in_order(mail, lambda _, parts: part_of(parts, *wanted)).encode(),

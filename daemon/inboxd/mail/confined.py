@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from inboxd.errors import Invalid, NotFound, Unparsable
-from inboxd.mails import Address, Attachment, Body, Digest
+from inboxd.mails import Address, Attachment, Body, Bounce, Digest
 from inboxd.model import AttachmentId
 
 MEMORY_BYTES = 512 << 20
@@ -87,6 +87,7 @@ def read_digest(answer: bytes) -> Digest:
     fields["attachments"] = tuple(
         Attachment(**(each | {"id": AttachmentId(UUID(each["id"]))})) for each in fields["attachments"]
     )
+    fields["bounces"] = tuple(Bounce(**each) for each in fields["bounces"])
     return Digest(**fields)
 
 

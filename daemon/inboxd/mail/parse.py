@@ -6,10 +6,11 @@ All of it blocks and belongs in a worker thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from inboxd.errors import Unparsable
-from inboxd.mail import confined, fast, headers, lenient
+from inboxd.mail import confined, fast, headers, lenient, reports
 from inboxd.mail.headers import Headers
 from inboxd.mail.parts import Part, attachment_of, body_of, digest_of, images_of, part_of
 from inboxd.mails import Body, Digest
@@ -25,9 +26,16 @@ MAX_TRUSTED_BYTES = 1 << 20
 def digest(raw: bytes | bytearray) -> Digest:
     """What the mail is about. Never raises: a mail no parser can read gives a Digest with nothing but its `defect`."""
     try:
-        return _anywhere(raw, digest_of, confined.digest)
+        return _anywhere(raw, described, confined.digest)
     except Unparsable as error:
         return Digest(defect=str(error))
+
+
+def described(raw: bytes, parts: list[Part]) -> Digest:
+    """What a mail with these leaves is about, and what it says of others where it is a delivery notice."""
+    made = digest_of(raw, parts)
+    told = reports.bounces(raw, parts)
+    return replace(made, bounces=told) if told else made
 
 
 def body(raw: bytes | bytearray) -> Body:
