@@ -171,7 +171,8 @@ def test_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, na
 def test_every_variable_name_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("INBOXD_DEMO_SECONDS", "5")
     values = {"STATE_DIR": str(tmp_path), "VAULT__KEY": KEY, "LOG__LEVEL": "error", "LOG__FORMAT": "console"}
-    values["STORE__URL"] = "sqlite:////srv/mail.db"
+    values |= {"STORE__URL": "sqlite:////srv/mail.db", "OUTBOX__UNKNOWN": "resend", "OUTBOX__SENT_COPY": "never"}
+    values |= {"OUTBOX__CONNECTIONS": "2", "RELAY__PORT": "465", "RELAY__TLS": "implicit"}
     leaves = [name for name in variable_names() if "__" in name or name == "STATE_DIR"]
     for name in leaves:
         default = "127.0.0.1:1" if name.endswith("LISTEN") else "true" if "__ALLOW_" in name else "65536"
@@ -222,6 +223,7 @@ def test_section_given_as_a_value_is_one_line(write_toml: WriteToml, credentials
         ("[imap]\nidle_seconds = 1741", "imap.idle_seconds: must be at most 1740"),
         ("[imap]\nidle_seconds = nan", "imap.idle_seconds: must be a finite number"),
         ('[log]\nlevel = "loud"', "log.level: must be one of 'debug', 'info', 'warning' or 'error'"),
+        ('[relay]\ntls = "maybe"', "relay.tls: must be one of 'implicit', 'starttls' or 'none'"),
         ('[network]\nallow_plaintext = "maybe"', "network.allow_plaintext: must be true or false"),
         ("[network]\nallow_plaintext = []", "network.allow_plaintext: must be true or false"),
     ],

@@ -17,7 +17,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from inboxd import __version__
-from inboxd.model import SentState, State
+from inboxd.model import State
 
 # One series less for each counter: everything here starts with the daemon.
 disable_created_metrics()
@@ -31,7 +31,7 @@ DISCONNECT_REASONS = (
 )  # fmt: skip
 COMMANDS = (
     "LOGIN", "AUTHENTICATE", "CAPABILITY", "STARTTLS", "EXAMINE", "SELECT", "SEARCH", "FETCH", "IDLE", "NOOP", "LOGOUT",
-    "APPEND", "STATUS",
+    "APPEND", "STATUS", "LIST", "STORE",
 )  # fmt: skip
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -87,8 +87,15 @@ MISSED_PUSHES = Counter(
     registry=REGISTRY,
 )  # fmt: skip
 SYNCS = Counter("inboxd_sync_runs_total", "Sync runs by trigger and result.", ["trigger", "result"], registry=REGISTRY)
-SENDS = Counter("inboxd_sends_total", "Sends by result.", ["result"], registry=REGISTRY)
-SEND_SECONDS = Histogram("inboxd_send_duration_seconds", "One SMTP delivery.", buckets=_SLOW, registry=REGISTRY)
+SEND_OUTCOMES = ("sent", "failed", "unknown")
+OUTBOX_STATES = ("queued", "sending", "deferred", "failed", "unknown")
+SENDS = Counter("inboxd_sends_total", "Mails sent, failed or unknown: their outcomes.", ["result"], registry=REGISTRY)
+SEND_ATTEMPTS = Counter("inboxd_send_attempts_total", "Tries to send, by result.", ["result"], registry=REGISTRY)
+SEND_SECONDS = Histogram("inboxd_send_duration_seconds", "One try to send.", buckets=_FAST, registry=REGISTRY)
+OUTBOX = Gauge("inboxd_outbox_mails", "Mails in the outbox by state.", ["state"], registry=REGISTRY)
+OUTBOX_AGE = Gauge(
+    "inboxd_outbox_oldest_age_seconds", "Since when the oldest mail that is still to be sent waits.", registry=REGISTRY
+)
 TRANSACTION_SECONDS = Histogram(
     "inboxd_store_transaction_duration_seconds", "Write transactions, begun to committed.", buckets=_FAST,
     registry=REGISTRY,
@@ -104,11 +111,22 @@ WEBHOOK_SECONDS = Histogram(
     registry=REGISTRY,
 )  # fmt: skip
 WEBHOOK_BACKLOG = Gauge("inboxd_webhook_backlog", "Posts to webhooks that wait.", registry=REGISTRY)
+SENT_COPIES = Counter(
+    "inboxd_sent_copies_total", "Copies for Sent mailboxes, by what became of them.", ["result"], registry=REGISTRY
+)
+SENDS_RESOLVED = Counter(
+    "inboxd_unknown_sends_resolved_total", "Sends of unknown outcome looked for, by what came of it.", ["resolution"],
+    registry=REGISTRY,
+)  # fmt: skip
 
 # The values of counters with one label.
 _VALUES = {
     LOGINS: ("ok", "refused", "failed"),
     API_REQUESTS: ("2xx", "4xx", "5xx"),
+    SENDS: SEND_OUTCOMES,
+    SEND_ATTEMPTS: ("sent", "deferred", "failed", "unknown", "queued"),
+    SENT_COPIES: ("filed", "found", "no_mailbox", "given_up"),
+    SENDS_RESOLVED: ("found", "not_found", "resent"),
     WEBHOOK_POSTS: ("success", "bad_response", "exception", "exhausted"),
 }
 
@@ -127,8 +145,8 @@ def set_up() -> None:
     for trigger in ("direct", "push", "poll", "start"):
         for result in ("ok", "failed"):
             SYNCS.labels(trigger, result)
-    for sent in SentState:
-        SENDS.labels(sent.value)
+    for state in OUTBOX_STATES:
+        OUTBOX.labels(state).set(0)
     for counter, values in _VALUES.items():
         for value in values:
             counter.labels(value)

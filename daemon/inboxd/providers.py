@@ -42,3 +42,39 @@ MICROSOFT = Provider(
     source="support.microsoft.com: POP, IMAP, and SMTP settings for Outlook.com, 2026-11",
 )
 PROVIDERS: tuple[Provider, ...] = (GOOGLE, MICROSOFT)
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What an SMTP service does and allows for one account; None where there is no limit known.
+
+    `files_copy`: it puts what it sends into the Sent mailbox itself.
+    """
+
+    files_copy: bool = False
+    connections: int | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
+
+
+# support.google.com/mail/answer/22839 (500 a day) and support.google.com/a/answer/166852 (2,000), 2026-11
+_GMAIL = Habits(files_copy=True, per_day=500)
+_WORKSPACE = Habits(files_copy=True, per_day=2_000)
+# learn.microsoft.com: improvements in the SMTP authenticated submission client protocol, 2026-11
+_MICROSOFT = Habits(files_copy=True, connections=3, per_minute=30, per_day=10_000)
+_UNKNOWN = Habits()
+_HABITS: dict[str, Habits] = {
+    "smtp.gmail.com": _WORKSPACE,
+    "smtp.googlemail.com": _WORKSPACE,
+    "smtp.office365.com": _MICROSOFT,
+    "smtp-mail.outlook.com": _MICROSOFT,
+    "outlook.office365.com": _MICROSOFT,
+}
+
+
+def habits(smtp_host: str, address: str | None) -> Habits:
+    """What is known of the service at this host, for an account with this mail address."""
+    found = _HABITS.get(smtp_host.lower().rstrip("."), _UNKNOWN)
+    if found is _WORKSPACE and (address or "").lower().endswith(("@gmail.com", "@googlemail.com")):
+        return _GMAIL
+    return found

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from inboxd.model import Tls
+from inboxd.model import Secret, Tls
 
 _LISTEN = re.compile(
     r"(?:\[(?P<address>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -153,6 +153,11 @@ class RelaySettings(Section):
     tls: Tls = Tls.STARTTLS
     username: str = ""
     password: SecretStr | None = Field(default=None, description="Secret.")
+
+    @property
+    def secret(self) -> Secret:
+        """The password, for whoever logs in."""
+        return Secret(self.password.get_secret_value() if self.password is not None else "")
 
 
 class NetworkSettings(Section):

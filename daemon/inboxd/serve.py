@@ -14,7 +14,7 @@ from typing import Any, Final, cast, final
 
 from aiohttp import web
 
-from inboxd import __version__, beat, indexer, logs, metrics, poster, scrape, sweeper
+from inboxd import __version__, beat, chores, indexer, logs, metrics, poster, scrape, sender, sweeper
 from inboxd.api import app as api
 from inboxd.api.wire.payloads import write_payload
 from inboxd.bus import Bus
@@ -50,6 +50,8 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
             workers = [
                 group.create_task(services.roster.run()),
                 group.create_task(poster.run(services, write_payload)),
+                group.create_task(sender.run(services)),
+                group.create_task(chores.run(services)),
                 group.create_task(beat.measure_lag()),
                 group.create_task(beat.try_writing(services.store, state.note_store)),
                 group.create_task(sweeper.run(services.store)),

@@ -16,7 +16,10 @@ from inboxd.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Opened and closed by `serve`. `user_id` is the one user of this installation."""
+    """Opened and closed by `serve`. `user_id` is the one user of this installation.
+
+    `sends` is the outbox's bus: its topics are mails on their way, and `outbox.WORK` for whoever works on them.
+    """
 
     settings: Settings
     store: Store
@@ -26,3 +29,4 @@ class Services:
     user_id: UUID
     started_at: datetime
     flights: Flights = field(default_factory=Flights)
+    sends: Bus = field(default_factory=Bus)

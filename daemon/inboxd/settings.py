@@ -54,6 +54,7 @@ _WORDS = {
     "path_type": "must be a path, in quotes",
     "string_type": "must be text, in quotes",
     "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "int_type": "must be a whole number",

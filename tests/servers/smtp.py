@@ -65,6 +65,7 @@ class SmtpServer:
         self.received: list[Received] = []
         self.commands: list[str] = []
         self.answers: Answers = {}
+        self.close_connections: Callable[[], object] | None = None
         self._arrived = threading.Condition()
 
     def take(self, mail: Received) -> None:
@@ -73,6 +74,23 @@ class SmtpServer:
             self.deliver(mail)
         with self._arrived:
             self.received.append(mail)
+            self._arrived.notify_all()
+
+    def drop_all(self) -> None:
+        """Close every connection, and return once they are closed."""
+        assert self.close_connections is not None
+        self.close_connections()
+
+    def wait_for_command(self, command: str, count: int, seconds: float = 15.0) -> None:
+        """Block until a command came that often; use a thread from async code."""
+        with self._arrived:
+            came = lambda: sum(one.startswith(command) for one in self.commands) >= count  # noqa: E731
+            assert self._arrived.wait_for(came, seconds), self.commands
+
+    def note(self, command: str) -> None:
+        """Record a command."""
+        with self._arrived:
+            self.commands.append(command)
             self._arrived.notify_all()
 
     def wait_for(self, count: int = 1, seconds: float = 15.0) -> list[Received]:
@@ -170,7 +188,7 @@ class _Smtp(SMTP):
     async def _answer(
         self, command: str, method: Callable[[str | None], Awaitable[None]], argument: str | None
     ) -> None:
-        self._server.commands.append(command if command == "AUTH" else f"{command} {argument or ''}".rstrip())
+        self._server.note(command if command == "AUTH" else f"{command} {argument or ''}".rstrip())
         answers = self._server.answers
         answer = answers.get(command)
         if command == "RCPT" and argument is not None:
@@ -237,6 +255,13 @@ async def _serve(server: SmtpServer, context: ssl.SSLContext | None, running: _R
         server.port,
         ssl=context if implicit else None,
     )
+    loop = running.loop
+
+    async def drop_all() -> None:
+        for connection in tuple(connections):
+            connection.drop()
+
+    server.close_connections = lambda: asyncio.run_coroutine_threadsafe(drop_all(), loop).result(10)
     running.ready.set()
     async with listener:
         await running.ended.wait()
