@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,16 +15,17 @@ import aiohttp
 import mailslurp_client
 from aiohttp import web
 
+from inboxd import sender
 from inboxd.api.app import build
 from inboxd.bus import Bus, Hint
 from inboxd.mail.parse import digest
 from inboxd.mails import Fetched, Incoming, Message, Place
-from inboxd.model import ConnectorId, InboxId, MessageFilter, Window, utc_now
+from inboxd.model import ConnectorId, InboxId, MessageFilter, SentState, Window, utc_now
 from inboxd.roster import Roster
-from inboxd.sections import ApiSettings
+from inboxd.sections import ApiSettings, OutboxSettings
 from inboxd.services import Services
 from inboxd.settings import Settings
-from inboxd.store import connectors, installation, messages
+from inboxd.store import connectors, installation, messages, outbox_list
 from inboxd.store.engine import open_store
 from inboxd.vault import open_vault
 
@@ -34,6 +35,7 @@ SDK: Any = mailslurp_client
 KEY = "the-key-of-the-setting"
 PASSWORD = "correct horse battery staple"
 MAX_BODY_BYTES = 200_000
+_FRESH = {SentState.QUEUED, SentState.SENDING}
 MAIL = (
     b"From: Ada Lovelace <ada@example.com>\r\nTo: Bob <bob@example.com>, carl@example.com\r\nCc: dora@example.com\r\n"
     b"Subject: Hello =?utf-8?q?caf=C3=A9?=\r\nMessage-ID: <one@example.com>\r\nIn-Reply-To: <zero@example.com>\r\n"
@@ -111,6 +113,16 @@ class Site:
         inbox_id = InboxId(UUID(connector["inboxId"]))
         return (await messages.page(self.services.store, MessageFilter((inbox_id,)), Window())).total
 
+    async def at_rest(self) -> None:
+        """Return once every mail in the outbox has had its first try."""
+        async with asyncio.timeout(15):
+            with self.services.sends.subscribe() as hint:
+                while _FRESH & {state for state, count in (await self._states()).items() if count}:
+                    await hint.wait()
+
+    async def _states(self) -> dict[SentState, int]:
+        return (await outbox_list.census(self.services.store)).counts
+
     async def connector_count(self) -> int:
         """How many connectors there are."""
         return (await connectors.page(self.services.store, Window())).total
@@ -154,16 +166,31 @@ def _incoming(uid: int, raw: bytes) -> Incoming:
 
 
 @asynccontextmanager
-async def open_site(folder: Path, *, key: str | None = KEY) -> AsyncGenerator[Site]:
-    """The API over a new store in `folder`."""
-    settings = Settings(
-        state_dir=folder, api=ApiSettings.model_validate({"key": key, "max_body_bytes": MAX_BODY_BYTES})
-    )
+async def sending(services: Services) -> AsyncGenerator[None]:
+    """The outbox is worked on until the block ends."""
+    # A fixture ends in another task than it began, which a TaskGroup does not survive.
+    task = asyncio.create_task(sender.run(services))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    with suppress(asyncio.CancelledError):
+        task.result()
+
+
+@asynccontextmanager
+async def open_site(folder: Path, *, key: str | None = KEY, **sections: Any) -> AsyncGenerator[Site]:
+    """The API over a new store in `folder`, and what sends; `sections` of the settings by name."""
+    api = ApiSettings.model_validate({"key": key, "max_body_bytes": MAX_BODY_BYTES})
+    parts: dict[str, Any] = {"outbox": OutboxSettings(stop_seconds=0.2), **sections}
+    settings = Settings(state_dir=folder, api=api, **parts)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.store_url))
         vault, bus = open_vault(None, folder), Bus()
         roster = Roster(settings, store, vault, bus)
         services = Services(settings, store, vault, bus, roster, await installation.user_id(store), utc_now())
+        await stack.enter_async_context(sending(services))
         runner = web.AppRunner(build(services), access_log=None, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

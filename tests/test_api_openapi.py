@@ -148,6 +148,19 @@ def test_what_may_stand_in_headers_is_there_too() -> None:
     assert OPERATIONS["uploadAttachmentBytes"]["requestBody"]["content"] == {"application/octet-stream": {}}
 
 
+def test_what_sends_takes_an_idempotency_key_and_may_refuse_it() -> None:
+    for route in SERVED:
+        headers = [given for given in OPERATIONS[route.operation]["parameters"] if given["name"] == "Idempotency-Key"]
+        assert bool(headers) == route.wants_once
+        for header in headers:
+            assert (header["in"], header["required"], "409" in header["description"]) == ("header", False, True)
+            assert {"400", "409"} <= refusals(route.operation)
+            pattern = header["schema"]["pattern"]
+            good = ("x", "order 42", '"8e03978e-40d5-43e8-bc93-6894a57f9324"', "x" * 255)
+            assert all(re.search(pattern, key) for key in good)
+            assert not any(re.search(pattern, key) for key in ("", " x", "x ", "é", "a\nb", "x" * 256))
+
+
 def test_bodies_are_required_where_a_field_of_theirs_is() -> None:
     assert OPERATIONS["createConnectorWithOptions"]["requestBody"]["required"]
     assert not OPERATIONS["testConnectorImapConnection"]["requestBody"]["required"]
@@ -176,6 +189,7 @@ def test_refusals_are_those_that_can_happen() -> None:
     assert refusals("waitForLatestEmail") == {"400", "401", "404", "408", "503"}
     assert refusals("getEmails") == {"400", "401", "404", "503"}
     assert refusals("sendEmailFromConnector") >= {"404", "409", "422", "502", "503", "504"}
+    assert refusals("sendEmail") == {"400", "401", "404", "409", "413", "415", "503"}
 
 
 async def test_it_is_served_without_a_key(site: Site) -> None:

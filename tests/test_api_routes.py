@@ -102,8 +102,17 @@ def test_handlers_take_exactly_what_their_row_hands_them() -> None:
         expected |= {name for name in ("query", "body") if getattr(route, name) is not None}
         expected |= {"emit"} if route.lines is not None else set()
         expected |= {"origin"} if route.wants_origin else set()
+        expected |= {"once"} if route.wants_once else set()
         for handler in filter(None, (route.handler, route.head)):
             assert set(inspect.signature(handler).parameters) == expected, route.operation
+
+
+def test_everything_that_sends_takes_an_idempotency_key() -> None:
+    taking = {route.operation for route in ROUTES if route.wants_once}
+    assert taking == {
+        "sendEmail", "sendEmailAndConfirm", "sendEmailSourceOptional", "sendEmailSimple", "sendEmailQuery",
+        "replyToEmail", "forwardEmail", "sendEmailFromConnector", "control.send_email",
+    }  # fmt: skip
 
 
 def test_path_parameters_are_all_known() -> None:

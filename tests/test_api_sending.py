@@ -17,7 +17,7 @@ from inboxd.mail.parse import digest
 from inboxd.mails import Fetched, Incoming, Place
 from inboxd.model import ConnectorId, InboxId, SentId, Window
 from inboxd.store import connectors, messages, sent
-from servers.smtp import Received, SmtpServer, smtp_server
+from servers.smtp import Fault, Received, SmtpServer, smtp_server
 
 TO = ["bob@example.com"]
 PDF = b"%PDF-1.4 \x00\xff"
@@ -72,6 +72,12 @@ async def sender_of(site: Site, answer: dict[str, Any]) -> str:
     return str((await sent.get(site.services.store, SentId(UUID(answer["id"])))).connector_id)
 
 
+async def arrived(site: Site, server: SmtpServer) -> list[Any]:
+    """The mails the server got, parsed, once none is on its way any more."""
+    await site.at_rest()
+    return [parsed(mail) for mail in server.received]
+
+
 async def count_sent(site: Site) -> int:
     return (await sent.page(site.services.store, Window())).total
 
@@ -84,6 +90,7 @@ async def test_an_inbox_sends_through_its_connector(site: Site, server: SmtpServ
     options = SDK.SendEmailOptions(to=TO, subject="hi", body="<p>Good  morning</p>", is_html=True)
     api = SDK.InboxControllerApi
     assert await site.sdk(lambda client: api(client).send_email(made["inboxId"], options)) is None
+    assert len(await arrived(site, server)) == 1
     confirmed = await site.sdk(lambda client: api(client).send_email_and_confirm(made["inboxId"], options))
     assert (confirmed.inbox_id, confirmed._from, confirmed.to) == (made["inboxId"], "me@example.com", TO)
     assert (confirmed.body_excerpt, confirmed.text_excerpt) == ("Good morning", "Good morning")
@@ -124,15 +131,33 @@ async def test_an_inbox_that_cannot_send_says_what_to_do(site: Site) -> None:
 async def test_a_mail_its_server_refused_stays_visible(site: Site, server: SmtpServer) -> None:
     made = await linked(site, server)
     server.answers["DOT"] = "550 5.7.1 no thank you"
+    api, options = SDK.InboxControllerApi, SDK.SendEmailOptions(to=TO, subject="unwanted")
     with pytest.raises(SDK.ApiException) as refused:
-        await site.sdk(
-            lambda client: SDK.InboxControllerApi(client).send_email(
-                made["inboxId"], SDK.SendEmailOptions(to=TO, subject="unwanted")
-            )
-        )
+        await site.sdk(lambda client: api(client).send_email_and_confirm(made["inboxId"], options))
     assert (refused.value.status, "no thank you" in refused.value.body) == (422, True)
+    assert await site.sdk(lambda client: api(client).send_email(made["inboxId"], options)) is None
     rows = await site.ask("GET", f"/inboxes/{made['inboxId']}/sent")
-    assert [row["subject"] for row in rows.json["content"]] == ["unwanted"]
+    assert [row["subject"] for row in rows.json["content"]] == ["unwanted", "unwanted"]
+
+
+async def test_what_is_not_waited_for_is_answered_before_the_server_did(site: Site, server: SmtpServer) -> None:
+    made = await linked(site, server)
+    server.answers["EHLO"] = Fault.STALL
+    inbox, mail = made["inboxId"], {"to": TO, "subject": "kept"}
+    for path, body in (
+        (f"/inboxes/{inbox}", mail),
+        (f"/emails?inboxId={inbox}", mail),
+        ("/sendEmail", {"to": TO[0], "senderId": inbox}),
+        (f"/sendEmailQuery?to=a@example.com&senderId={inbox}", None),
+    ):
+        answer = await site.ask("POST", path, body)
+        assert (answer.status, answer.body) == (201, b"")
+    rows = (await site.ask("GET", f"/inboxes/{inbox}/sent")).json["content"]
+    assert (len(rows), len(server.received)) == (4, 0)
+    refused = await site.ask("DELETE", f"/sent/{rows[0]['id']}")
+    assert (refused.status, "outbox cancel" in refused.json["message"]) == (409, True)
+    assert (await site.ask("DELETE", "/sent")).status == 204
+    assert (await site.ask("GET", "/sent")).json["totalElements"] == 4
 
 
 # --- from any --------------------------------------------------------------------------------------------------------
@@ -173,7 +198,7 @@ async def test_simple_sends_take_a_text_and_an_address(site: Site, server: SmtpS
     simple = SDK.SimpleSendEmailOptions(to=TO[0], subject="one", body="a <b>", sender_id=made["inboxId"])
     assert await site.sdk(lambda client: api(client).send_email_simple(simple)) is None
     assert await site.sdk(lambda client: api(client).send_email_query(TO[0], subject="two", body="é&=")) is None
-    mails = [parsed(mail) for mail in server.received]
+    mails = await arrived(site, server)
     assert [mail["Subject"] for mail in mails] == ["one", "two"]
     assert [mail.get_content().strip() for mail in mails] == ["a <b>", "é&="]
     await linked(site, server)
@@ -263,7 +288,7 @@ async def test_unknown_and_too_many_attachments_are_refused_by_their_number(site
         refused = await site.ask("POST", place, {"to": TO, "attachments": ids})
         assert (refused.status, refused.json["message"].partition(":")[0]) == (400, field)
     assert (await site.ask("POST", place, {"to": TO, "attachments": [upload]})).status == 201
-    assert len(server.received) == 1
+    assert len(await arrived(site, server)) == 1
 
 
 # --- answers and forwards --------------------------------------------------------------------------------------------

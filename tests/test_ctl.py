@@ -325,6 +325,9 @@ def test_send_carries_everything_given(daemon: StandIn, tmp_path: Path) -> None:
                 },
                 {"name": "odd.zzzz", "contentType": "application/octet-stream", "base64": "Pw=="},
             ],
+            "dsn": None,
+            "useFallback": False,
+            "wait": True,
         }
     ]
 

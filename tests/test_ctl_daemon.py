@@ -64,6 +64,32 @@ def test_mailbox_is_linked_tested_read_and_sent_from(daemon: Daemon, user: User,
     assert daemon.count(connector(daemon)) == 1
 
 
+def test_what_waits_is_shown_tried_again_or_dropped(daemon: Daemon, user: User, smtp: SmtpServer) -> None:
+    send = ("send", "work", "--to", user.name, "--subject", "Invoice", "--text", "x", "--idempotency-key", "order 42")
+    smtp.answers["MAIL"] = "451 4.7.1 come back later"
+    refused = daemon.ctl(*send, status=1)
+    assert "451 4.7.1 come back later" in refused
+    (row,) = json.loads(daemon.ctl("outbox", "list", "--state", "deferred", "--json"))["content"]
+    assert row["id"] in refused
+    listed = daemon.ctl("outbox", "list", "--connector", "work")
+    assert f"{user.name}: Invoice" in listed
+    assert "451 4.7.1 come back later" in listed
+    assert "1 on the way" in daemon.ctl("status")
+    assert daemon.ctl(*send, status=1) == refused
+    shown = daemon.ctl("outbox", "show", row["id"])
+    assert "SendDeferred at mail" in shown
+    del smtp.answers["MAIL"]
+    assert daemon.ctl("outbox", "retry", row["id"]) == f"{row['id']}  is tried now  {user.name}: Invoice\n"
+    daemon.until(lambda: "state       sent" in daemon.ctl("outbox", "show", row["id"]), "the mail to be sent")
+    assert daemon.ctl(*send).startswith(f"sent to {user.name} as <")
+    assert "sent already" in daemon.ctl("outbox", "cancel", row["id"], status=1)
+    assert len(smtp.received) == 1
+    assert "outbox" not in daemon.ctl("status")
+    other = daemon.ctl(*send[:-1], "order 43", "--no-wait", "--dsn", "success,delay")
+    assert other.startswith(f"accepted, on its way to {user.name}")
+    smtp.wait_for(2)
+
+
 def test_wrong_password_shows_step_cause_and_fix_with_status_1(daemon: Daemon, user: User) -> None:
     wrong = daemon.folder / "wrong"
     wrong.write_text("not it\n")

@@ -50,12 +50,13 @@ def test_every_way_to_send_reaches_the_server(walk: Walk) -> None:
     simple = SDK.SimpleSendEmailOptions(sender_id=inbox_id, to=me, subject="Simple", body="Hello")
     assert client.common.send_email_simple(simple) is None
     assert client.common.send_email_query(me, sender_id=inbox_id, subject="Query & ü", body="Hello") is None
-    received = [email.message_from_bytes(mail.content, policy=email.policy.default) for mail in walk.smtp.received]
+    mails = walk.smtp.wait_for(6)
+    received = [email.message_from_bytes(mail.content, policy=email.policy.default) for mail in mails]
     assert [mail["Subject"] for mail in received] == [
         "Plain", "Confirmed", "Optional", "Optional", "Simple", "Query & ü",
     ]  # fmt: skip
     assert {(mail["From"], mail["To"]) for mail in received} == {(me, me)}
-    assert {mail.rcpt_tos for mail in walk.smtp.received} == {(me,)}
+    assert {mail.rcpt_tos for mail in mails} == {(me,)}
 
 
 @walks("sendEmailAndConfirm", "uploadAttachment")
@@ -130,8 +131,24 @@ def test_mail_that_cannot_be_sent_is_refused(walk: Walk) -> None:
         SDK.SendEmailOptions(to=[walk.user.name], send_strategy="TWICE")
     assert walk.smtp.received == []
     walk.smtp.answers["DOT"] = "554 5.7.1 this looks like spam"
-    for way in ways:
-        assert "looks like spam" in refused(422, way, options(walk, "x"))
+    assert "looks like spam" in refused(422, client.inboxes.send_email_and_confirm, inbox_id, options(walk, "x"))
+
+
+@walks("sendEmail", "sendEmailAndConfirm", "sendEmailSourceOptional", "getSentEmails")
+def test_a_mail_sent_again_under_its_key_goes_out_once(walk: Walk) -> None:
+    client, inbox_id = walk.client, walk.inbox_id
+    client.api.set_default_header("Idempotency-Key", "order 42")
+    first, second = [client.inboxes.send_email_and_confirm(inbox_id, options(walk, "Once")) for _ in range(2)]
+    assert (first.id, first.message_id, first.sent_at) == (second.id, second.message_id, second.sent_at)
+    assert "Idempotency-Key" in refused(409, client.inboxes.send_email, inbox_id, options(walk, "Once"))
+    client.api.set_default_header("Idempotency-Key", "order 43")
+    for _ in range(2):
+        assert client.emails.send_email_source_optional(options(walk, "Twice asked"), inbox_id=inbox_id) is None
+    client.api.set_default_header("Idempotency-Key", "order 44")
+    assert client.inboxes.send_email(inbox_id, options(walk, "Last")) is None
+    subjects = [email.message_from_bytes(mail.content)["Subject"] for mail in walk.smtp.wait_for(3)]
+    assert subjects == ["Once", "Twice asked", "Last"]
+    assert client.sent.get_sent_emails().total_elements == 3
 
 
 @walks("replyToEmail", "forwardEmail")

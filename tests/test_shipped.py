@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 import tomllib
@@ -22,7 +23,7 @@ EXAMPLE = ROOT / "config" / "inboxd.toml"
 UNIT = ROOT / "systemd" / "inboxd.service"
 CONNECTORS = sorted((ROOT / "config" / "connectors").glob("*.toml"))
 PROGRAMS = {"inboxd": cli.command, "inboxctl": ctl.cli}
-NO_FIXED_DEFAULT = {"state_dir", "store.url", "vault.key", "api.key", "control.socket"}
+NO_FIXED_DEFAULT = {"state_dir", "store.url", "vault.key", "api.key", "control.socket", "relay.password"}
 SETTING = re.compile(r"#([a-z_]+ = .+)")
 
 
@@ -65,7 +66,8 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
 
 def defaults() -> dict[str, Any]:
     found = {f"{name}.{key}": field.default for name, kind in sections() for key, field in kind.model_fields.items()}
-    return {name: value for name, value in found.items() if name not in NO_FIXED_DEFAULT}
+    written = {name: value.value if isinstance(value, enum.Enum) else value for name, value in found.items()}
+    return {name: value for name, value in written.items() if name not in NO_FIXED_DEFAULT}
 
 
 # --- config/ ----------------------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from inboxd.ctl_print import neutral
 Row = dict[str, Any]
 SYSTEM_SOCKET = Path("/run/inboxd/control.sock")
 ANSWER_SECONDS = 120.0
-# RFC 5321 lets a server think for up to ten minutes at the final dot alone.
-SEND_SECONDS = 1800.0
+# The daemon waits up to outbox.confirm_seconds, at most an hour, for what comes of a mail.
+SEND_SECONDS = 3700.0
 STREAM_SILENCE_SECONDS = 600.0
 PAGE_SIZE = 100
 _HOW_TO_START = "start it with: systemctl start inboxd, or: inboxd run"
@@ -142,7 +142,7 @@ class Client:
         self._patience_seconds = patience_seconds
 
     def get(self, route: str, **query: object) -> Any:
-        """The decoded JSON answer; None when it was empty. Query values of None are left out."""
+        """The decoded JSON answer; None when it was empty. Query values of None are left out, tuples repeated."""
         return self.call("GET", route, query=query)
 
     def call(
@@ -152,10 +152,12 @@ class Client:
         body: object = None,
         *,
         query: Row | None = None,
+        headers: dict[str, str] | None = None,
         patience_seconds: float | None = None,
     ) -> Any:
         """As `get`, with any method and a JSON body."""
-        with self._answer(method, route, query, body, patience_seconds or self._patience_seconds) as answer:
+        patience_seconds = patience_seconds or self._patience_seconds
+        with self._answer(method, route, query, body, patience_seconds, headers) as answer:
             return _decoded(answer.read())
 
     def page(self, route: str, limit: int | None = None, **query: object) -> Row:
@@ -190,13 +192,19 @@ class Client:
 
     @contextmanager
     def _answer(
-        self, method: str, route: str, query: Row | None, body: object, patience_seconds: float
+        self,
+        method: str,
+        route: str,
+        query: Row | None,
+        body: object,
+        patience_seconds: float,
+        headers: dict[str, str] | None = None,
     ) -> Generator[http.client.HTTPResponse]:
         connection = _UnixConnection(self.path, patience_seconds)
         try:
             self._connect(connection)
             with self._reading():
-                answer = _exchange(connection, method, _target(route, query or {}), body)
+                answer = _exchange(connection, method, _target(route, query or {}), body, headers or {})
                 if answer.status >= 300:
                     raise _refusal(_complaint(answer), answer.status)
                 yield answer
@@ -223,9 +231,11 @@ class Client:
             raise DaemonAway(f"the daemon at {self.path} ended in the middle of its answer") from error
 
 
-def _exchange(connection: _UnixConnection, method: str, target: str, body: object) -> http.client.HTTPResponse:
+def _exchange(
+    connection: _UnixConnection, method: str, target: str, body: object, headers: dict[str, str]
+) -> http.client.HTTPResponse:
     payload = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"} if payload is not None else {}
+    headers = headers | ({"Content-Type": "application/json"} if payload is not None else {})
     # A daemon that refuses a body by its size answers and hangs up before it has read it all.
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.request(method, target, payload, headers)
@@ -234,7 +244,7 @@ def _exchange(connection: _UnixConnection, method: str, target: str, body: objec
 
 def _target(route: str, query: Row) -> str:
     given = {key: str(value).lower() if isinstance(value, bool) else value for key, value in query.items()}
-    tail = urlencode({key: value for key, value in given.items() if value is not None})
+    tail = urlencode({key: value for key, value in given.items() if value is not None}, doseq=True)
     return quote(route) + (f"?{tail}" if tail else "")
 
 

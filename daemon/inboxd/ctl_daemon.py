@@ -20,6 +20,7 @@ from inboxd.ctl_command import (
     pass_control,
 )
 from inboxd.ctl_follow import STATE_STYLES, remark, shown_state
+from inboxd.ctl_outbox import outbox_line
 from inboxd.ctl_print import (
     Column,
     ago,
@@ -68,6 +69,7 @@ def _print_status(answer: Row) -> None:
             ("metrics", answer["metrics"]),
             ("state", answer["stateDir"]),
             ("store", answer["store"]),
+            *([("outbox", line)] if (line := outbox_line(answer["outbox"])) else []),
             ("connectors", _summary(answer["connectors"])),
         ]
     )

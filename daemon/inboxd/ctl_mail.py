@@ -13,9 +13,13 @@ import click
 from inboxd.ctl_client import SEND_SECONDS, BadInput, Client, Row, checked_id, inner
 from inboxd.ctl_command import Command, Control, connector_argument, find_connector, pass_control
 from inboxd.ctl_html import readable
-from inboxd.ctl_print import Column, ago, local_time, neutral, print_record, print_table, say, size, text_of
+from inboxd.ctl_outbox import on_its_way
+from inboxd.ctl_print import Column, ago, local_time, neutral, note, print_record, print_table, say, size, text_of
 
 STDIN = "-"
+_NOTICES = {"SUCCESS", "FAILURE", "DELAY"}
+# How the line about a mail begins, by its state.
+_OUTCOMES = {"sent": "sent", "queued": "accepted, on its way", "sending": "accepted, on its way"}
 _COLUMNS = (
     Column("WHEN"),
     Column("NEW", styles={"●": "cyan"}),
@@ -113,6 +117,19 @@ def _print_email(mail: Row) -> None:
     say(neutral(readable(body) if mail.get("isHTML") else body, lines=True).rstrip())
 
 
+class Notices(click.ParamType[list[str]]):
+    """When delivery notices are wanted (RFC 3461), as the daemon reads it: from words with commas between them."""
+
+    name = "notices"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """The words in capitals."""
+        words = [word.strip().upper() for word in value.split(",")]
+        if not set(words) <= _NOTICES and words != ["NEVER"]:
+            self.fail(f"{value!r}: write success, failure, delay with commas between them, or never", param, ctx)
+        return words
+
+
 @click.command(cls=Command)
 @connector_argument
 @click.option("--to", multiple=True, required=True, metavar="ADDRESS", help="Recipient; may be repeated.")
@@ -123,6 +140,10 @@ def _print_email(mail: Row) -> None:
 @click.option("--text", metavar="TEXT", help="The body; - reads it from standard input.")
 @click.option("--html", metavar="HTML", help="The body in HTML; - reads it from standard input.")
 @click.option("--attach", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="May be repeated.")
+@click.option("--idempotency-key", metavar="KEY", help="However often it is sent under this key, it goes out once.")
+@click.option("--dsn", type=Notices(), metavar="WHEN", help="Ask for notices: success,failure,delay; or never.")
+@click.option("--use-fallback", is_flag=True, help="Through the relay when the connector's own server cannot be used.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the server: the daemon sends it as soon as it can.")
 @pass_control
 def send(
     control: Control,
@@ -135,8 +156,15 @@ def send(
     text: str | None,
     html: str | None,
     attach: tuple[Path, ...],
+    idempotency_key: str | None,
+    dsn: list[str] | None,
+    use_fallback: bool,
+    no_wait: bool,
 ) -> None:
-    """Send a mail through a connector's own SMTP server."""
+    """Send a mail through a connector's own SMTP server.
+
+    Once it is accepted the daemon tries until the server takes or refuses it; inboxctl outbox shows how far it is.
+    """
     if text is None and html is None:
         raise BadInput("the mail needs a body: give --text or --html")
     if text == html == STDIN:
@@ -150,10 +178,23 @@ def send(
         "text": _body(text),
         "html": _body(html),
         "attachments": [_attachment(path) for path in attach],
+        "dsn": {"notify": dsn} if dsn else None,
+        "useFallback": use_fallback,
+        "wait": not no_wait,
     }
     client = control.client
     route = f"/control/connectors/{find_connector(client, name)['id']}/send"
-    control.tell(client.call("POST", route, mail, patience_seconds=SEND_SECONDS), _print_sent)
+    headers = {} if idempotency_key is None else {"Idempotency-Key": _header_value(idempotency_key)}
+    sent: Row = client.call("POST", route, mail, headers=headers, patience_seconds=SEND_SECONDS)
+    mail: Row = client.get(f"/control/outbox/{sent['id']}")
+    refused = {one["address"]: one["reply"] for one in mail["recipients"] if one["state"] == "refused"}
+    control.tell(sent | {"state": mail["state"], "refused": refused}, _print_sent)
+
+
+def _header_value(key: str) -> str:
+    if not 0 < len(key) < 256 or any(not " " <= mark <= "~" for mark in key) or key != key.strip():
+        raise BadInput("--idempotency-key takes 1 to 255 printable ASCII characters, none of the outer ones a blank")
+    return key
 
 
 def _body(given: str | None) -> str | None:
@@ -173,5 +214,11 @@ def _attachment(path: Path) -> Row:
 
 
 def _print_sent(sent: Row) -> None:
-    recipients = [address for field in ("to", "cc", "bcc") for address in sent.get(field) or ()]
-    say(f"sent to {neutral(text_of(recipients))} as <{neutral(text_of(sent.get('messageId')).strip('<>'))}>")
+    refused: dict[str, str] = sent["refused"]
+    recipients = [one for field in ("to", "cc", "bcc") for one in sent.get(field) or () if one not in refused]
+    whom, what = neutral(text_of(recipients)), neutral(text_of(sent.get("messageId")).strip("<>"))
+    say(f"{_OUTCOMES.get(sent['state'], sent['state'])} to {whom} as <{what}>")
+    for address, words in refused.items():
+        note(f"refused for {neutral(address)}: {neutral(words)}")
+    if on_its_way(sent):
+        say(f"see how far it is: inboxctl outbox show {sent['id']}")

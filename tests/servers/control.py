@@ -57,7 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         payload = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        asked = Asked(self.command, unquote(url.path), query, json.loads(payload) if payload else None)
+        body = json.loads(payload) if payload else None
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        asked = Asked(self.command, unquote(url.path), query, body, parse_qs(url.query), headers)
         self._daemon.asked.append(asked)
         try:
             status, content = route(self._daemon, asked)

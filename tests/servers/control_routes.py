@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -190,6 +191,7 @@ def _status(daemon: StandIn, asked: Asked) -> Answer:
         "metrics": "127.0.0.1:9464",
         "stateDir": "/var/lib/inboxd",
         "store": "sqlite:////var/lib/inboxd/inboxd.db",
+        "outbox": _census(daemon.outbox),
         "connectors": [
             {key: row[key] for key in ("id", "name", "emailAddress", "inboxId", "enabled")}
             | quiet
@@ -212,8 +214,14 @@ def _send(daemon: StandIn, asked: Asked, connector_id: str) -> Answer:
     connector = _known(daemon, connector_id)
     if "nobody@example.org" in asked.body["to"]:
         raise RefusalError(502, "the server refused the mail: 550 5.1.1 no such user \x1b[31mnobody")
+    kept = {"to": asked.body["to"], "subject": asked.body["subject"], "reply": None}
+    mail = daemon.add_mail(connector, daemon.becomes if asked.body["wait"] else "queued", **kept)
+    mail["recipients"] += [
+        {"address": address, "state": "refused", "reply": words, "updatedAt": moment()}
+        for address, words in daemon.refused.items()
+    ]
     return 200, {
-        "id": str(uuid.uuid4()),
+        "id": mail["id"],
         "userId": USER_ID,
         "inboxId": connector["inboxId"],
         "from": connector["emailAddress"],
@@ -223,6 +231,50 @@ def _send(daemon: StandIn, asked: Asked, connector_id: str) -> Answer:
         "transport": "PUBLIC_EMAIL",
         **{field: asked.body[field] for field in ("to", "cc", "bcc", "subject")},
     }
+
+
+def _census(rows: list[Row]) -> Row:
+    waiting = [row["createdAt"] for row in rows if row["state"] in ("queued", "deferred")]
+    counts = Counter(row["state"] for row in rows)
+    states = ("queued", "sending", "deferred", "failed", "unknown")
+    return {"counts": {state: counts[state] for state in states}, "oldestWaiting": min(waiting, default=None)}
+
+
+@_on("GET", "/control/outbox")
+def _outbox(daemon: StandIn, asked: Asked) -> Answer:
+    states = asked.repeated.get("state")
+    connector_id = asked.query.get("connectorId")
+    rows = [row for row in daemon.outbox if connector_id in (None, row["connectorId"])]
+    details = ("recipients", "tries", "chores")
+    return _page(
+        asked,
+        [
+            {key: value for key, value in row.items() if key not in details}
+            for row in rows
+            if states is None or row["state"] in states
+        ],
+    )
+
+
+def _mail(daemon: StandIn, mail_id: str) -> Row:
+    found = next((row for row in daemon.outbox if row["id"] == mail_id), None)
+    if found is None:
+        raise RefusalError(404, f"there is no mail {mail_id} in the outbox")
+    return found
+
+
+@_on("GET", "/control/outbox/([^/]+)")
+def _outbox_mail(daemon: StandIn, asked: Asked, mail_id: str) -> Answer:
+    return 200, _mail(daemon, mail_id)
+
+
+@_on("POST", "/control/outbox/([^/]+)/(retry|cancel|drop)")
+def _decide(daemon: StandIn, asked: Asked, mail_id: str, decision: str) -> Answer:
+    mail = _mail(daemon, mail_id)
+    if mail["state"] == "sent":
+        raise RefusalError(409, f"mail {mail_id}: it was sent already")
+    mail["state"] = "queued" if decision == "retry" else "cancelled"
+    return 200, mail
 
 
 @_on("POST", "/control/keys")

@@ -30,12 +30,14 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it arrived. `query` holds the last value of each key."""
+    """A request as it arrived. `query` holds the last value of each key, `repeated` all; `headers` have small names."""
 
     method: str
     path: str
     query: dict[str, str]
     body: Any
+    repeated: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    headers: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass
@@ -48,6 +50,7 @@ class StandIn:
     parts: dict[tuple[str, str], Row] = field(default_factory=dict[tuple[str, str], Row])
     emails: list[Row] = field(default_factory=list[Row])
     events: list[Row] = field(default_factory=list[Row])
+    outbox: list[Row] = field(default_factory=list[Row])
     keys: list[Row] = field(default_factory=list[Row])
     states: dict[str, Row] = field(default_factory=dict[str, Row])
     lines: list[Row | None] = field(default_factory=list[Row | None])
@@ -60,6 +63,10 @@ class StandIn:
     """What the newest connector is doing, one a status; the last one stays."""
     cut: bool = False
     """Streaming routes break off in the middle."""
+    becomes: str = "sent"
+    """The state of a mail that is waited for."""
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    """The recipients that the server refuses while it takes the mail, and its words."""
 
     def add_connector(self, name: str, **state: Any) -> Row:
         """A connector with both connections and sync settings."""
@@ -142,6 +149,50 @@ class StandIn:
             **fields,
         }
         self.events.append(row)
+        return row
+
+    def add_mail(self, connector: Row, state: str, **fields: Any) -> Row:
+        """A mail in the outbox, one try behind it."""
+        address = "bob@example.org"
+        row: Row = {
+            "id": str(uuid.uuid4()),
+            "connectorId": connector["id"],
+            "relay": False,
+            "state": state,
+            "createdAt": moment(60 * (len(self.outbox) + 2)),
+            "dueAt": moment(-90.5),
+            "expiresAt": moment(-400_000),
+            "attempts": 1,
+            "kind": "SendDeferred",
+            "stage": "rcpt",
+            "reply": "451 4.7.1 try again later",
+            "subject": "Invoice",
+            "from": connector["emailAddress"],
+            "to": [address],
+            "messageId": "made-up@example.com",
+            "sizeBytes": 2_345,
+            "recipients": [
+                {
+                    "address": address,
+                    "state": "deferred",
+                    "reply": "451 4.7.1 try again later",
+                    "updatedAt": moment(100),
+                }
+            ],
+            "tries": [
+                {
+                    "beganAt": moment(101),
+                    "endedAt": moment(100),
+                    "host": "smtp.example.com",
+                    "stage": "rcpt",
+                    "kind": "SendDeferred",
+                    "reply": "451 4.7.1 try again later",
+                }
+            ],
+            "chores": [],
+            **fields,
+        }
+        self.outbox.append(row)
         return row
 
     def bodies(self, method: str, path: str) -> list[Any]:

@@ -15,7 +15,7 @@ from inboxd import logs, metrics
 from inboxd.api import answers
 from inboxd.api.answers import ClientGoneError, Held, LineStream, while_client_waits
 from inboxd.api.gate import Gate, Refusal, error_body, is_trusted, status_of
-from inboxd.api.intake import read_body, read_bytes, read_path, read_query
+from inboxd.api.intake import read_body, read_bytes, read_once, read_path, read_query
 from inboxd.api.products import OTHER_PRODUCTS
 from inboxd.api.route import Route
 from inboxd.api.routes import ROUTES
@@ -128,6 +128,8 @@ class Door:
         if route.body is not None:
             read = read_bytes(request) if issubclass(route.body, bytes) else read_body(route.body, request)
             arguments["body"] = await read
+        if route.wants_once:
+            arguments["once"] = await read_once(route.operation, arguments, request.headers)
         if route.wants_origin:
             arguments["origin"] = str(request.url.origin())
         if route.lines is not None:

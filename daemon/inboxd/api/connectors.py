@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 
-from inboxd import logs
+from inboxd import accepting, logs
 from inboxd.api.connections import created
 from inboxd.api.outgoing import draft_of, wire_names
 from inboxd.api.wire.connectors import (
@@ -38,7 +38,7 @@ from inboxd.api.wire.shapes import PageQuery
 from inboxd.direct import sync_now
 from inboxd.errors import NotFound
 from inboxd.model import Connector, ConnectorId, EventId, InboxId
-from inboxd.sender import send
+from inboxd.outbox import Once
 from inboxd.services import Services
 from inboxd.store import connectors, events
 
@@ -175,12 +175,15 @@ async def sync(services: Services, id: ConnectorId, query: SyncQuery) -> Connect
     return ConnectorSyncRequestResult.of(report, logging=query.logging)
 
 
-async def send_email(services: Services, id: ConnectorId, query: SendQuery, body: SendEmailOptions) -> SentEmailDto:  # noqa: ARG001
+async def send_email(
+    services: Services, id: ConnectorId, query: SendQuery, body: SendEmailOptions, once: Once | None
+) -> SentEmailDto:
     """Send through the connector's SMTP server and answer after it did."""
     draft = await draft_of(services, id, body)
     _log.debug("send_asked", connector=str(id))
     with wire_names():
-        return SentEmailDto.of(await send(services, id, draft), services.user_id)
+        sent = await accepting.send(services, id, draft, once=once, use_fallback=query.use_fallback)
+    return SentEmailDto.of(sent, services.user_id)
 
 
 async def get_events(services: Services, id: ConnectorId, query: EventQuery) -> PageConnectorEvents:

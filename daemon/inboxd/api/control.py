@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from inboxd import __version__, logs
+from inboxd import __version__, accepting, logs
 from inboxd.accounts import open_account
 from inboxd.api.answers import Emit
 from inboxd.api.gate import new_key
@@ -28,16 +28,17 @@ from inboxd.api.wire.control import (
     SyncLine,
     WatchQuery,
 )
+from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sent import SentEmailDto
 from inboxd.bus import Hint
 from inboxd.direct import sync_now
 from inboxd.mails import Message
 from inboxd.model import Connector, ConnectorId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
+from inboxd.outbox import Once
 from inboxd.probe import probe
-from inboxd.sender import send
 from inboxd.services import Services
 from inboxd.settings import mask_url
-from inboxd.store import connectors, keys, messages
+from inboxd.store import connectors, keys, messages, outbox_list, sent
 
 KEEP_ALIVE_SECONDS = 15.0
 _ROWS_AT_ONCE = 200
@@ -57,6 +58,7 @@ async def get_status(services: Services) -> ControlStatus:
         metrics=settings.metrics.listen,
         state_dir=str(settings.state_dir),
         store=mask_url(settings.store_url),
+        outbox=OutboxCensus.of(await outbox_list.census(services.store)),
         connectors=[await _status(services, connector) async for connector in _connectors(services)],
     )
 
@@ -179,12 +181,14 @@ async def test(services: Services, id: ConnectorId, query: ProbeQuery, emit: Emi
                 await emit(StepLine.of(kind, step))
 
 
-async def send_email(services: Services, id: ConnectorId, body: ControlSend) -> SentEmailDto:
-    """Send a mail with its attachments through the connector's SMTP server."""
-    draft = control_draft_of(body)
+async def send_email(services: Services, id: ConnectorId, body: ControlSend, once: Once | None) -> SentEmailDto:
+    """Send a mail with its attachments through the connector's SMTP server; what was sent, or accepted."""
+    draft, dsn = control_draft_of(body), body.dsn.wanted() if body.dsn is not None else None
     _log.debug("send_asked", connector=str(id))
     with wire_names():
-        return SentEmailDto.of(await send(services, id, draft), services.user_id)
+        accepted = await accepting.accept(services, id, draft, once=once, use_fallback=body.use_fallback, dsn=dsn)
+    row = await (accepting.outcome(services, accepted.id) if body.wait else sent.get(services.store, accepted.id))
+    return SentEmailDto.of(row, services.user_id)
 
 
 async def create_key(services: Services, body: NewKey) -> CreatedKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -16,6 +17,12 @@ from inboxd.api.gate import KEY_ID, Refusal
 from inboxd.api.wire import codec
 from inboxd.api.wire.codec import MisfitError
 from inboxd.api.wire.shapes import Request
+from inboxd.errors import Invalid
+from inboxd.outbox import Once
+
+ONCE_HEADER: Final = "Idempotency-Key"
+# As it can stand in a header: no blank at either end.
+ONCE_PATTERN: Final = "^[!-~](?:[ -~]{0,253}[!-~])?$"
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
@@ -80,6 +87,17 @@ async def read_bytes(request: web.BaseRequest) -> bytes:
         raise Refusal(HTTPStatus.BAD_REQUEST, "the body ended before it was complete") from error
     except ConnectionResetError as error:
         raise ClientGoneError from error
+
+
+async def read_once(operation: str, arguments: Mapping[str, object], headers: MultiMapping[str]) -> Once | None:
+    """The idempotency key of a request for `operation` with these arguments; Invalid when it cannot be one."""
+    given = headers.getall(ONCE_HEADER, [])
+    if not given:
+        return None
+    if len(given) > 1 or not re.fullmatch(ONCE_PATTERN, given[0], re.ASCII):
+        raise Invalid(ONCE_HEADER, "give it once, with 1 to 255 printable ASCII characters")
+    # In a thread, since a mail with its attachments may be large.
+    return Once(given[0], await asyncio.to_thread(codec.fingerprint, [operation, arguments]))
 
 
 def _parse(raw: bytes) -> object:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from inboxd import __version__
 from inboxd.api.answers import JSON, OCTETS, File
 from inboxd.api.examples import EXAMPLES
+from inboxd.api.intake import ONCE_HEADER, ONCE_PATTERN
 from inboxd.api.route import Route
 from inboxd.api.wire import schemas
 from inboxd.api.wire.schemas import Schema, Schemas
@@ -39,6 +40,17 @@ _ERROR: Final[Schema] = {
     "required": ["message", "status", "error", "path", "timestamp"],
 }
 _IDENTITY: Final[Schema] = {"type": "string", "format": "uuid"}
+_ONCE: Final = {
+    "name": ONCE_HEADER,
+    "in": "header",
+    "description": (
+        "Makes it safe to ask again: as long as the key is remembered (setting `outbox.keep_keys_seconds`), the same "
+        "request with it sends nothing more and is answered with what became of its mail; another request with it is "
+        "refused with 409"
+    ),
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": ONCE_PATTERN},
+}
 
 
 def _has_deadline(row: Route) -> bool:
@@ -59,7 +71,10 @@ _REFUSALS: Final[Mapping[HTTPStatus, tuple[Callable[[Route], bool], str]]] = {
     HTTPStatus.UNAUTHORIZED: (lambda row: not row.is_open, "The API key is missing, unknown or revoked."),
     HTTPStatus.NOT_FOUND: (lambda row: "{" in row.path, "There is nothing with this id."),
     HTTPStatus.REQUEST_TIMEOUT: (_has_deadline, "What was waited for did not come in time."),
-    HTTPStatus.CONFLICT: (lambda row: row.status == HTTPStatus.CREATED, "The present state forbids it."),
+    HTTPStatus.CONFLICT: (
+        lambda row: row.status == HTTPStatus.CREATED or row.wants_once,
+        f"The present state forbids it; or the `{ONCE_HEADER}` belongs to another request.",
+    ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (lambda row: row.body is not None, "The body is larger than allowed."),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
         lambda row: row.body is not None,
@@ -136,7 +151,7 @@ def _operation(row: Route, found: Schemas) -> dict[str, Any]:
         "operationId": row.operation,
         "summary": summary,
         **({"description": more} if more else {}),
-        "parameters": [*_path_parameters(row), *_parameters(row, found)],
+        "parameters": [*_path_parameters(row), *_parameters(row, found), *((_ONCE,) if row.wants_once else ())],
         **body,
         "responses": {
             str(row.status): _answer(row, found),

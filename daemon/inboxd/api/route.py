@@ -17,9 +17,11 @@ Handler = Callable[..., Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation: called as `handler(services, path ids by name, query=…, body=…, origin=…)`, with what it declares.
+    """An operation: called as `handler(services, path ids by name, query=…, body=…, origin=…, once=…)`, with what it
+    declares.
 
-    `origin` is the scheme, host and port the client asked at; a `body` declared as bytes is handed over as it came.
+    `origin` is the scheme, host and port the client asked at; a `body` declared as bytes is handed over as it came;
+    `once` is the request's idempotency key, None when it has none.
     `status`: of a good answer. `lines`: the handler gets `emit` too, and answers with a stream of such JSON lines.
     `held`: it may wait long, and is ended when the daemon stops. `socket_only`: it does not exist on TCP. `is_open`: it
     needs no API key. `head`: called for HEAD where GET leaves a trace. `in_headers`: what the query lacks is looked for
@@ -62,6 +64,11 @@ class Route:
     def wants_origin(self) -> bool:
         """Whether the handler builds URLs."""
         return "origin" in _declared(self.handler)
+
+    @property
+    def wants_once(self) -> bool:
+        """Whether it takes an idempotency key."""
+        return "once" in _declared(self.handler)
 
     @property
     def answer(self) -> Any:

@@ -15,6 +15,7 @@ from inboxd.api import (
     emails,
     flags,
     inboxes,
+    outbox,
     sending,
     sent,
     waits,
@@ -29,6 +30,7 @@ from inboxd.api.wire.control import Arrival, StepLine, SyncLine
 _UNKNOWN: Final = frozenset({HTTPStatus.NOT_FOUND})
 _CONFLICT: Final = frozenset({HTTPStatus.CONFLICT})
 _UNPARSABLE: Final = frozenset({HTTPStatus.UNPROCESSABLE_ENTITY})
+_NO_OUTLET: Final = _UNKNOWN | _CONFLICT
 _MAIL_SERVER: Final = _UNKNOWN | _CONFLICT | MAIL_SERVER_REFUSALS
 
 _CONNECTORS: Final = (
@@ -112,7 +114,7 @@ _INBOXES: Final = (
         refuses=_UNKNOWN,
     ),
     Route("deleteAllInboxEmails", "DELETE", "/inboxes/{inboxId}/deleteAllInboxEmails", emails.delete_of_inbox, 204),
-    Route("sendEmail", "POST", "/inboxes/{inboxId}", sending.send_email, 201, refuses=_MAIL_SERVER),
+    Route("sendEmail", "POST", "/inboxes/{inboxId}", sending.send_email, 201, refuses=_NO_OUTLET),
     Route(
         "sendEmailAndConfirm",
         "POST",
@@ -198,7 +200,7 @@ _ATTACHMENTS: Final = (
     ),
 )
 _SENDING: Final = (
-    Route("sendEmailSourceOptional", "POST", "/emails", sending.send_from_any, 201, refuses=_MAIL_SERVER),
+    Route("sendEmailSourceOptional", "POST", "/emails", sending.send_from_any, 201, refuses=_NO_OUTLET),
     Route("canSend", "POST", "/emails/can-send", sending.can_send, refuses=_UNKNOWN),
     Route("replyToEmail", "PUT", "/emails/{emailId}", sending.reply, refuses=_MAIL_SERVER),
     Route("forwardEmail", "POST", "/emails/{emailId}/forward", sending.forward, 201, refuses=_MAIL_SERVER),
@@ -208,7 +210,7 @@ _SENT: Final = (
     Route("getSentEmails", "GET", "/sent", sent.get_all),
     Route("deleteAllSentEmails", "DELETE", "/sent", sent.delete_all, 204),
     Route("getSentEmail", "GET", "/sent/{id}", sent.get),
-    Route("deleteSentEmail", "DELETE", "/sent/{id}", sent.delete, 204),
+    Route("deleteSentEmail", "DELETE", "/sent/{id}", sent.delete, 204, refuses=_CONFLICT),
     Route("getSentEmailHTMLContent", "GET", "/sent/{id}/html", sent.get_html, content_type=HTML),
     Route("getSentEmailPreviewURLs", "GET", "/sent/{id}/urls", sent.get_urls),
     Route("getRawSentEmailContents", "GET", "/sent/{emailId}/raw", sent.get_raw, content_type=TEXT),
@@ -259,8 +261,8 @@ _COMMON: Final = (
     Route(
         "deleteEmailAddress", "DELETE", "/deleteEmailAddress", inboxes.delete_named, 204, refuses=_UNKNOWN | _CONFLICT
     ),
-    Route("sendEmailSimple", "POST", "/sendEmail", sending.send_simple, 201, refuses=_MAIL_SERVER),
-    Route("sendEmailQuery", "POST", "/sendEmailQuery", sending.send_query, 201, refuses=_MAIL_SERVER),
+    Route("sendEmailSimple", "POST", "/sendEmail", sending.send_simple, 201, refuses=_NO_OUTLET),
+    Route("sendEmailQuery", "POST", "/sendEmailQuery", sending.send_query, 201, refuses=_NO_OUTLET),
 )
 _USER: Final = (Route("getUserInfo", "GET", "/user/info", inboxes.get_user),)
 _WEBHOOKS: Final = (
@@ -311,6 +313,11 @@ _CONTROL: Final = (
     _control("POST", "/connectors/{id}/sync", control.sync, lines=SyncLine),
     _control("POST", "/connectors/{id}/test", control.test, lines=StepLine),
     _control("POST", "/connectors/{id}/send", control.send_email),
+    _control("GET", "/outbox", outbox.get_outbox),
+    _control("GET", "/outbox/{id}", outbox.get_outbox_mail),
+    _control("POST", "/outbox/{id}/retry", outbox.retry),
+    _control("POST", "/outbox/{id}/cancel", outbox.cancel),
+    _control("POST", "/outbox/{id}/drop", outbox.drop),
     _control("POST", "/keys", control.create_key, 201),
     _control("GET", "/keys", control.get_keys),
     _control("DELETE", "/keys/{key}", control.delete_key, 204),

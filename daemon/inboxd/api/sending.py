@@ -1,10 +1,14 @@
-"""Handlers that send: from an inbox or any, answers and forwards; all of it through the SMTP servers of connectors."""
+"""Handlers that send: from an inbox or any, answers and forwards; all of it through the outbox.
+
+Those whose answer is empty answer once the mail is in the outbox, on disk; the others wait for the first outcome, or
+answer after `outbox.confirm_seconds` with the mail as it is.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from inboxd import logs, sender
+from inboxd import accepting, logs
 from inboxd.api.outgoing import draft_of, forward_of, reply_of, wire_names
 from inboxd.api.wire.sending import (
     CanSendEmailResults,
@@ -18,8 +22,9 @@ from inboxd.api.wire.sending import (
 from inboxd.api.wire.sent import SentEmailDto
 from inboxd.errors import Conflict, Invalid
 from inboxd.mail import addresses
-from inboxd.mails import Draft, Sent
+from inboxd.mails import Draft
 from inboxd.model import Connector, ConnectorId, InboxId, MessageId
+from inboxd.outbox import Accepted, Once
 from inboxd.services import Services
 from inboxd.store import connectors, inboxes, messages
 
@@ -27,36 +32,47 @@ _HOW: Final = "add an SMTP connection (POST /connectors/{id}/smtp), or enable th
 _log = logs.logger("api")
 
 
-async def send_email(services: Services, inbox_id: InboxId, body: SendEmailOptions) -> None:
+async def send_email(services: Services, inbox_id: InboxId, body: SendEmailOptions, once: Once | None) -> None:
+    """Send from an inbox.
+
+    It answers once the mail is kept, and inboxd tries until the server has taken or refused it.
+    """
+    await _accept(services, await _outlet(services, inbox_id, body.from_), body, once)
+
+
+async def send_email_and_confirm(
+    services: Services, inbox_id: InboxId, body: SendEmailOptions, once: Once | None
+) -> SentEmailDto:
     """Send from an inbox, and answer after the server did."""
-    await _send(services, await _outlet(services, inbox_id, body.from_), body)
+    accepted = await _accept(services, await _outlet(services, inbox_id, body.from_), body, once)
+    return await _outcome(services, accepted)
 
 
-async def send_email_and_confirm(services: Services, inbox_id: InboxId, body: SendEmailOptions) -> SentEmailDto:
-    """Send from an inbox; what was sent."""
-    sent = await _send(services, await _outlet(services, inbox_id, body.from_), body)
-    return SentEmailDto.of(sent, services.user_id)
+async def send_from_any(services: Services, query: SourceQuery, body: SendEmailOptions, once: Once | None) -> None:
+    """Send from the inbox named, else from where `from` belongs, else from the only inbox that can send.
 
-
-async def send_from_any(services: Services, query: SourceQuery, body: SendEmailOptions) -> None:
-    """Send from the inbox named, else from where `from` belongs, else from the only inbox that can send."""
+    It answers once the mail is kept, and inboxd tries until the server has taken or refused it.
+    """
     inbox_id = query.inbox()
     outlet = (
         await _outlet(services, inbox_id, body.from_)
         if inbox_id is not None
         else await _only_outlet(services, body.from_, "inboxId")
     )
-    await _send(services, outlet, body)
+    await _accept(services, outlet, body, once)
 
 
-async def send_simple(services: Services, body: SimpleSendEmailOptions) -> None:
-    """Send a text to one address."""
-    await _send_simple(services, body)
+async def send_simple(services: Services, body: SimpleSendEmailOptions, once: Once | None) -> None:
+    """Send a text to one address.
+
+    It answers once the mail is kept, and inboxd tries until the server has taken or refused it.
+    """
+    await _accept_simple(services, body, once)
 
 
-async def send_query(services: Services, query: SimpleSendEmailOptions) -> None:
+async def send_query(services: Services, query: SimpleSendEmailOptions, once: Once | None) -> None:
     """The same, asked in the query."""
-    await _send_simple(services, query)
+    await _accept_simple(services, query, once)
 
 
 async def can_send(services: Services, query: CanSendQuery, body: SendEmailOptions) -> CanSendEmailResults:
@@ -66,26 +82,28 @@ async def can_send(services: Services, query: CanSendQuery, body: SendEmailOptio
     try:
         outlet = await _outlet(services, inbox_id, body.from_)
         with wire_names():
-            await sender.prepare(services, outlet.id, await draft_of(services, outlet.id, body))
+            await accepting.prepare(services, outlet.id, await draft_of(services, outlet.id, body))
     except (Invalid, Conflict) as error:
         return CanSendEmailResults(is_sending_permitted=False, message=str(error))
     return CanSendEmailResults(is_sending_permitted=True)
 
 
-async def reply(services: Services, email_id: MessageId, body: ReplyToEmailOptions) -> SentEmailDto:
+async def reply(services: Services, email_id: MessageId, body: ReplyToEmailOptions, once: Once | None) -> SentEmailDto:
     """Answer a received mail, preferably through the connector that brought it."""
     message = await messages.get(services.store, email_id)
     outlet = await _outlet(services, message.inbox_id, body.from_, message.connector_id)
     draft = await reply_of(services, outlet.id, message, body)
-    return SentEmailDto.of(await _deliver(services, outlet, draft), services.user_id)
+    return await _outcome(services, await _accept_draft(services, outlet, draft, once, answers=message.id))
 
 
-async def forward(services: Services, email_id: MessageId, body: ForwardEmailOptions) -> SentEmailDto:
+async def forward(
+    services: Services, email_id: MessageId, body: ForwardEmailOptions, once: Once | None
+) -> SentEmailDto:
     """Pass a received mail on with its attachments, preferably through the connector that brought it."""
     message = await messages.get(services.store, email_id)
     outlet = await _outlet(services, message.inbox_id, body.from_, message.connector_id)
     draft = await forward_of(services, outlet.id, message, body)
-    return SentEmailDto.of(await _deliver(services, outlet, draft), services.user_id)
+    return await _outcome(services, await _accept_draft(services, outlet, draft, once))
 
 
 async def _outlet(
@@ -118,21 +136,27 @@ def _address(from_: str | None) -> str | None:
     return addresses.mailbox("from", from_).address if from_ else None
 
 
-async def _send_simple(services: Services, simple: SimpleSendEmailOptions) -> None:
+async def _accept_simple(services: Services, simple: SimpleSendEmailOptions, once: Once | None) -> None:
     inbox_id = simple.sender()
     outlet = (
         await _outlet(services, inbox_id, None)
         if inbox_id is not None
         else await _only_outlet(services, None, "senderId")
     )
-    await _send(services, outlet, simple.options())
+    await _accept(services, outlet, simple.options(), once)
 
 
-async def _send(services: Services, outlet: Connector, options: SendEmailOptions) -> Sent:
-    return await _deliver(services, outlet, await draft_of(services, outlet.id, options))
+async def _accept(services: Services, outlet: Connector, options: SendEmailOptions, once: Once | None) -> Accepted:
+    return await _accept_draft(services, outlet, await draft_of(services, outlet.id, options), once)
 
 
-async def _deliver(services: Services, outlet: Connector, draft: Draft) -> Sent:
+async def _accept_draft(
+    services: Services, outlet: Connector, draft: Draft, once: Once | None, answers: MessageId | None = None
+) -> Accepted:
     _log.debug("send_asked", connector=str(outlet.id), inbox=str(outlet.inbox_id))
     with wire_names():
-        return await sender.send(services, outlet.id, draft)
+        return await accepting.accept(services, outlet.id, draft, once=once, answers=answers)
+
+
+async def _outcome(services: Services, accepted: Accepted) -> SentEmailDto:
+    return SentEmailDto.of(await accepting.outcome(services, accepted.id), services.user_id)

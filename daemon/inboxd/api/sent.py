@@ -18,7 +18,7 @@ _log = logs.logger("api")
 
 
 async def get_all(services: Services, query: SentQuery) -> PageSentEmailProjection:
-    """A page of sent mails, those included that their server refused."""
+    """A page of sent mails, those included that are on their way and those that their server refused."""
     return await _page(services, query, query.inbox())
 
 
@@ -68,11 +68,11 @@ async def get_urls(services: Services, id: SentId, origin: str) -> EmailPreviewU
 
 
 async def delete(services: Services, id: SentId) -> None:
-    """Delete a sent mail here."""
+    """Delete a sent mail here; one that is still on its way is not deleted."""
     await sent.remove(services.store, id)
     _log.info("sent_email_deleted", sent=str(id))
 
 
 async def delete_all(services: Services) -> None:
-    """Delete all sent mails here."""
+    """Delete all sent mails here, except those that are still on their way."""
     _log.info("sent_emails_deleted", count=await sent.remove_all(services.store))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_origin
 
 from multidict import MultiMapping
 from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
-from pydantic_core import ErrorDetails, from_json, to_json
+from pydantic_core import ErrorDetails, from_json, to_json, to_jsonable_python
 
 from inboxd.api.wire.shapes import FOUL_TEXT, Request
 
@@ -56,6 +58,12 @@ class MisfitError(Exception):
 def write(content: object) -> bytes:
     """The JSON of models, or of lists and dicts of them, under their wire names."""
     return to_json(content, by_alias=True)
+
+
+def fingerprint(content: object) -> bytes:
+    """The SHA-256 of models, ids, lists and dicts: the same for the same values, however they were spelt."""
+    plain = to_jsonable_python(content, bytes_mode="base64")
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).digest()
 
 
 def parse(raw: bytes) -> Any:

@@ -11,10 +11,12 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from inboxd.api.wire.connectors import ConnectorSyncRequestResult
+from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sending import Lines
 from inboxd.api.wire.shapes import Answer, Date, Line, Request, Sparse
 from inboxd.mails import Message
 from inboxd.model import ApiKey, Connector, Kind, Progress, State, Status, Step
+from inboxd.outbox import Dsn
 
 
 def _bytes(given: object) -> object:
@@ -40,8 +42,31 @@ class InlineAttachment(Request):
     content: Annotated[bytes, BeforeValidator(_bytes), Field(validation_alias="base64")]
 
 
+def _never_alone(notify: list[str]) -> list[str]:
+    if "NEVER" in notify and len(set(notify)) > 1:
+        raise ValueError("NEVER goes with nothing else")
+    return notify
+
+
+class DsnOptions(Request):
+    """What delivery notices are asked for (RFC 3461). `whole`: with the whole mail, not its header alone."""
+
+    notify: Annotated[
+        list[Literal["SUCCESS", "FAILURE", "DELAY", "NEVER"]], Field(min_length=1), AfterValidator(_never_alone)
+    ]
+    whole: bool = False
+
+    def wanted(self) -> Dsn:
+        """The same as the outbox keeps it."""
+        return Dsn(tuple(dict.fromkeys(self.notify)), self.whole)
+
+
 class ControlSend(Request):
-    """A mail to send; the sender is the connector's address unless `from` says another."""
+    """A mail to send; the sender is the connector's address unless `from` says another.
+
+    `use_fallback`: through the operator's relay when the connector's own server cannot be used. Without `wait` the
+    answer comes once the mail is in the outbox.
+    """
 
     to: Annotated[Lines, Field(min_length=1)]
     from_: Annotated[Line | None, Field(validation_alias="from", serialization_alias="from")] = None
@@ -52,6 +77,9 @@ class ControlSend(Request):
     html: str | None = None
     reply_to: Line | None = None
     attachments: list[InlineAttachment] = Field(default_factory=list[InlineAttachment])
+    dsn: DsnOptions | None = None
+    use_fallback: bool = False
+    wait: bool = True
 
 
 class WatchQuery(Request):
@@ -130,6 +158,7 @@ class ControlStatus(Answer):
     metrics: str
     state_dir: str
     store: str
+    outbox: OutboxCensus
     connectors: list[ConnectorStatus]
 
 

@@ -91,7 +91,7 @@ class PageSentEmailProjection(PageOf[SentEmailProjection]):
 
 
 class SentEmailDto(SentHeadline):
-    """A sent mail."""
+    """A sent mail. As long as it is on its way, `sent_at` is when it was accepted."""
 
     domain_id: UUID | None = None
     reply_to: str | None
