@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Final, final
 
 from inboxd.errors import Invalid, ProtocolError
@@ -22,7 +21,10 @@ _DATE = re.compile(rb" ?(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d
 _FLAG = re.compile(r"\\?[A-Za-z0-9!#$&'+,./:;<=>?@^_`|~-]{1,100}")
 # A quote or parenthesis that is never closed reaches to the end: searching on from each would be quadratic.
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|([()])|([^\s()"]+)', re.DOTALL)
+_ALL = re.compile(rb"(?:^|\s)ALL\s+(\S+)", re.IGNORECASE)
 _ASIDE = re.compile(rb"\([^)]*(?:\)|\Z)")
+_SLICE_BYTES: Final = 256 << 10
+_MOST_RANGES: Final = 2_000_000  # of UIDs that a server lists: some 200 MB
 _RANGES_AT_ONCE: Final = 400  # some servers take lines of 8,000 octets (RFC 7162 §4 asks for that much)
 MAX_UID: Final = 4_294_967_295
 
@@ -255,13 +257,14 @@ class UidSet:
 
     @classmethod
     def parse(cls, text: bytes) -> UidSet:
-        """A sequence-set as a server writes it (`1:4,9`); ProtocolError when it is none."""
-        pairs: list[tuple[int, int]] = []
-        for item in text.split(b","):
-            low, _, high = item.partition(b":")
-            first, last = sorted(_uids((low, high or low)))
-            pairs.append((first, last))
-        return cls(_merged(sorted(pairs)))
+        """A sequence-set as a server writes it (`1:4,9`); ProtocolError when it is none, or has too many parts."""
+
+        def ranges(part: bytes) -> list[tuple[int, int]]:
+            ends = [item.partition(b":") for item in part.split(b",")]
+            lows, highs = _uids([low for low, _, _ in ends]), _uids([high or low for low, _, high in ends])
+            return _merged(sorted((min(ab), max(ab)) for ab in zip(lows, highs, strict=True)))
+
+        return cls(_by_slices(text, b",", ranges))
 
     def __len__(self) -> int:
         return sum(last - first + 1 for first, last in self.ranges)
@@ -279,7 +282,7 @@ class UidSet:
 
     def above(self, uid: int) -> UidSet:
         """Those greater than `uid`: `n:*` always names the last message too (RFC 3501 §6.4.8)."""
-        return UidSet((max(a, uid + 1), b) for a, b in self.ranges if b > uid)
+        return UidSet(pair if pair[0] > uid else (uid + 1, pair[1]) for pair in self.ranges if pair[1] > uid)
 
     def without(self, uids: set[int]) -> UidSet:
         """Those not in `uids`."""
@@ -323,12 +326,28 @@ class UidSet:
 def _merged(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Sorted ranges with those joined that overlap or touch."""
     merged: list[tuple[int, int]] = []
-    for first, last in pairs:
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+    for pair in pairs:
+        if merged and pair[0] <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(pair[1], merged[-1][1]))
         else:
-            merged.append((first, last))
+            merged.append(pair)
     return merged
+
+
+def _by_slices(
+    text: bytes, separator: bytes, ranges: Callable[[bytes], list[tuple[int, int]]]
+) -> list[tuple[int, int]]:
+    """The merged `ranges` of a text, taken a part at a time: the words of a list of millions would fill gigabytes."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while at <= len(text):
+        stop = text.find(separator, at + _SLICE_BYTES)
+        stop = len(text) if stop < 0 else stop
+        found += ranges(text[at:stop])
+        if len(found) > _MOST_RANGES:
+            raise ProtocolError("search", "the server's list of messages is too long")
+        at = stop + 1
+    return _merged(sorted(found))
 
 
 def _uids(words: Sequence[bytes]) -> list[int]:
@@ -341,15 +360,13 @@ def _uids(words: Sequence[bytes]) -> list[int]:
 
 def parse_search(line: bytes) -> UidSet | None:
     """The UIDs of a SEARCH or ESEARCH response (RFC 4731); None when the line is neither."""
-    name, _, rest = line[2:].partition(b" ")
-    if name.upper() == b"SEARCH" or line[2:].strip().upper() == b"SEARCH":
-        return UidSet.of(_uids(_ASIDE.sub(b"", rest).split()))  # CONDSTORE appends (MODSEQ n)
-    if name.upper() == b"ESEARCH":
-        words = _ASIDE.sub(b"", rest).split()
-        for word, following in pairwise(words):
-            if word.upper() == b"ALL":
-                return UidSet.parse(following)
-        return UidSet()
+    name = line[2:30].split(b" ", 1)[0].upper()
+    if name == b"SEARCH" or line[2:30].strip().upper() == b"SEARCH":
+        rest = _ASIDE.sub(b"", line[9:])  # CONDSTORE appends (MODSEQ n)
+        return UidSet(_by_slices(rest, b" ", lambda part: UidSet.of(_uids(part.split())).ranges))
+    if name == b"ESEARCH":
+        found = _ALL.search(_ASIDE.sub(b"", line[10:]))
+        return UidSet.parse(found.group(1)) if found else UidSet()
     return None
 
 

@@ -21,7 +21,7 @@ from aioimaplib import aioimaplib
 
 from inboxd import metrics
 from inboxd.errors import ConnectionLost, MailServerError, ProtocolError, ServerSaidBye
-from inboxd.imap.asked import Asked
+from inboxd.imap.asked import ANSWER_BYTES, Asked, cost_bytes
 from inboxd.imap.lines import (
     Part,
     Skipped,
@@ -35,10 +35,11 @@ from inboxd.imap.lines import (
 _SCRATCH: Final = bytearray(256 << 10)  # one for all sessions: a read is filled and consumed without a pause
 _SCRATCH_VIEW: Final = memoryview(_SCRATCH)
 _DIRECT_BYTES: Final = 64 << 10  # a literal missing more than this is received in place
-_LINE_BYTES: Final = 256 << 10
-_LIST_LINE_BYTES: Final = 64 << 20  # SEARCH of a mailbox of millions is one line
+_LINE_BYTES: Final = 256 << 10  # of all lines of a response together
+_LIST_LINE_BYTES: Final = 32 << 20  # SEARCH of a mailbox of millions is one line
 _PARTS: Final = 512
 _LITERAL_ALWAYS_BYTES: Final = 1 << 20
+_LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
 _SLOWEST_BYTES_PER_SECOND: Final = 1000
 _PATIENCE: Final = 10  # a command may take this many times the longest silence, and a second more a kilobyte
@@ -77,6 +78,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.received_bytes = 0
         self._partial = bytearray()
         self._response: list[Part] = []
+        self._lines_bytes = 0
+        self._unasked_bytes = 0
         self._literal: bytearray | None = None
         self._filled = 0
         self._skipping: Skipped | None = None
@@ -182,23 +185,28 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def _take_line(self, data: bytes | bytearray, at: int, end: int) -> int:
         stop = data.find(b"\n", at, end)
+        piece = memoryview(data)[at : stop if stop >= 0 else end]
+        count = len(self._partial) + len(piece)
+        if count > _LINE_BYTES - self._lines_bytes and not self._may_be_long(piece, count):
+            self.abort(ProtocolError("read", "the server sent a line without end"))
+            return end
         if stop < 0:
-            self._partial += memoryview(data)[at:end]
-            self._check_line_length()
+            self._partial += piece
             return end
         if self._partial:
-            self._partial += memoryview(data)[at:stop]
+            self._partial += piece
             line = bytes(self._partial)
             self._partial.clear()
         else:
-            line = bytes(memoryview(data)[at:stop])
+            line = bytes(piece)
         self._on_line(line[:-1] if line.endswith(b"\r") else line)
         return stop + 1
 
-    def _check_line_length(self) -> None:
-        lists = self._partial[:9].upper().startswith((b"* SEARCH", b"* ESEARCH"))
-        if len(self._partial) > (_LIST_LINE_BYTES if lists else _LINE_BYTES):
-            self.abort(ProtocolError("read", "the server sent a line without end"))
+    def _may_be_long(self, piece: memoryview, count: int) -> bool:
+        start = bytes(self._partial[:9]) + piece[:9]
+        return (
+            not self._response and count <= _LIST_LINE_BYTES and start.upper().startswith((b"* SEARCH", b"* ESEARCH"))
+        )
 
     def _fill_literal(self, data: bytes | bytearray, at: int, end: int) -> int:
         assert self._literal is not None
@@ -232,9 +240,12 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if self.trace is not None:
             self.trace(f"S: {printable(line)}")
         self._response.append(line)
+        self._lines_bytes += len(line)
         if size is None:
-            response, self._response = self._response, []
+            response, self._response, self._lines_bytes = self._response, [], 0
             self._on_response(response)
+        elif size > _LITERAL_MOST_BYTES:
+            self.abort(ProtocolError("read", f"the server announced {size} bytes at once"))
         elif len(self._response) > _PARTS:
             self.abort(ProtocolError("read", "the server sent a response with too many literals"))
         elif size > self._literal_room():
@@ -274,6 +285,18 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self._continuation(line)
         elif line and not greets:
             self._response_done(line)
+        else:
+            self._spend(response)
+
+    def _spend(self, response: list[Part]) -> None:
+        """Count what nobody keeps: it must not go on without end either."""
+        pending = self.pending
+        if pending is not None:
+            pending.spend(cost_bytes(response))
+            return
+        self._unasked_bytes += cost_bytes(response)
+        if self._unasked_bytes > ANSWER_BYTES:
+            raise ProtocolError("read", "the server talks without end though nothing was asked")
 
     def _on_untagged(self, response: list[Part]) -> None:
         line = first_line(response)
@@ -288,8 +311,11 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self.exists = max(0, self.exists - 1)
         elif kind in (b"OK", b"NO", b"BAD", b"BYE"):
             self._on_status(kind, rest)
-        if self.pending is not None:
-            self.pending.receive(response)
+        pending = self.pending
+        if pending is not None:
+            pending.receive(response)
+        else:
+            self._spend(response)
 
     def _on_status(self, kind: bytes, text: bytes) -> None:
         if response_code(text)[0] == "ALERT":
@@ -312,6 +338,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def _continuation(self, line: bytes) -> None:
         command = self.pending
+        self._spend([line])
         if command is not None:
             answer = command.proceed(line[1:].strip())
             if answer is not None:
@@ -331,6 +358,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         else:
             self.pending_async_commands[command.untagged_resp_name] = command
         self.news.clear()
+        self._unasked_bytes = 0
         self._start_clock()
         self._write(f"{command.line}\r\n".encode(), f"C: {shown or command.line}")
 

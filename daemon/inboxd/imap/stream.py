@@ -7,25 +7,31 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, final
 
-from inboxd.errors import CommandRefused
-from inboxd.imap.asked import Asked
-from inboxd.imap.lines import Part, Skipped, first_line, is_fetch, parse_fetch
+from inboxd.errors import CommandRefused, ProtocolError
+from inboxd.imap.asked import Asked, cost_bytes
+from inboxd.imap.lines import Part, Skipped, UidSet, first_line, is_fetch, parse_fetch
 from inboxd.imap.protocol import Protocol
 from inboxd.mails import Fetched
 
 # Never ENVELOPE or BODYSTRUCTURE: servers and clients alike break on parsing them.
 _ITEMS: Final = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 _MESSAGE_BYTES: Final = 500  # what a message costs beside its octets
+_FLAG_BYTES: Final = 60  # what a flag costs beside its letters
+_OPEN_COUNT: Final = 100_000  # the most messages of `n:*`; whoever looks again finds the others
 
 
 @final
 class Fetch(Asked):
-    """UID FETCH of whole messages. Answers without a UID or a body (flag updates, expunged mail) are dropped."""
+    """UID FETCH of whole messages. Answers without a UID or a body (flag updates, expunged mail) are dropped.
+
+    So is a message more than was asked for. What is dropped is counted: ProtocolError when that has no end.
+    """
 
     def __init__(self, protocol: Protocol, uids: str, buffer_bytes: int) -> None:
         super().__init__("FETCH", protocol.new_tag(), uids, _ITEMS, prefix="UID")
         self.queue: deque[Fetched] = deque()
         self._queued_bytes = 0
+        self._due_count = _asked_count(uids)
         self._protocol = protocol
         self._buffer_bytes = buffer_bytes
         self._held = False
@@ -33,11 +39,14 @@ class Fetch(Asked):
     def receive(self, response: list[Part]) -> None:
         """Queue a message; hold the connection when too much waits."""
         if not is_fetch(first_line(response)):
+            self.spend(cost_bytes(response))
             return
         answer = parse_fetch(response)
-        if answer.uid is None or answer.body is None:
-            return
         body = answer.body
+        if answer.uid is None or body is None or self._due_count == 0:
+            self.spend(cost_bytes(response) + (body.size if isinstance(body, Skipped) else 0))
+            return
+        self._due_count -= 1
         raw, size = (b"", body.size) if isinstance(body, Skipped) else (body, len(body))
         self.queue.append(
             Fetched(
@@ -49,7 +58,7 @@ class Fetch(Asked):
                 whole=not isinstance(body, Skipped),
             )
         )
-        self._queued_bytes += len(raw) + _MESSAGE_BYTES
+        self._queued_bytes += _cost_bytes(self.queue[-1])
         if self._queued_bytes > self._buffer_bytes and not self._held:
             self._held = True
             self._protocol.hold()
@@ -66,7 +75,7 @@ class Fetch(Asked):
             message = self.queue.popleft()
             batch.append(message)
             taken += len(message.raw)
-        self._queued_bytes -= taken + len(batch) * _MESSAGE_BYTES
+            self._queued_bytes -= _cost_bytes(message)
         if self._held and self._queued_bytes <= self._buffer_bytes // 2:
             self._held = False
             self._protocol.go_on()
@@ -78,6 +87,18 @@ class Fetch(Asked):
             raise self.failure
         if self.result == "BAD":
             raise CommandRefused("fetch", "the server answered BAD to FETCH", reply=self.words)
+
+
+def _asked_count(uids: str) -> int:
+    try:
+        return len(UidSet.parse(uids.encode()))
+    except ProtocolError:
+        return _OPEN_COUNT
+
+
+def _cost_bytes(message: Fetched) -> int:
+    flags = message.flags
+    return len(message.raw) + _MESSAGE_BYTES + len(flags) * _FLAG_BYTES + sum(map(len, flags))
 
 
 @final
