@@ -123,7 +123,8 @@ def test_a_line_as_long_as_allowed_is_parsed_in_linear_time(hostile: bytes) -> N
     """Quadratic work on a line of 256 KiB takes minutes."""
     for line in (b'* 1 FETCH (UID 1 X "' + hostile * (250_000 // len(hostile)), b"* 1 FETCH (" + hostile * 125_000):
         before = time.process_time()
-        parse_fetch([line])
+        with suppress(ProtocolError):
+            parse_fetch([line])
         assert time.process_time() - before < 5
 
 

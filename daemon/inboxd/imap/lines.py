@@ -24,6 +24,7 @@ _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|([()])|([^\s()"]+)', re.DO
 _ALL = re.compile(rb"(?:^|\s)ALL\s+(\S+)", re.IGNORECASE)
 _ASIDE = re.compile(rb"\([^)]*(?:\)|\Z)")
 _SLICE_BYTES: Final = 256 << 10
+_MOST_TOKENS: Final = 10_000  # of a FETCH response: a message's flags, mostly
 _MOST_RANGES: Final = 2_000_000  # of UIDs that a server lists: some 200 MB
 _RANGES_AT_ONCE: Final = 400  # some servers take lines of 8,000 octets (RFC 7162 §4 asks for that much)
 MAX_UID: Final = 4_294_967_295
@@ -176,7 +177,7 @@ def is_fetch(line: bytes) -> bool:
 def parse_fetch(parts: Sequence[Part]) -> FetchAnswer:
     """A whole FETCH response: lines and literals alternate, and the items come in the server's own order.
 
-    `parts` begins with a line of which `is_fetch` holds.
+    `parts` begins with a line of which `is_fetch` holds. ProtocolError when it consists of too many words.
     """
     items: dict[str, Part | list[bytes]] = {}
     tokens = _tokens(parts)
@@ -224,12 +225,16 @@ def _number(value: Part | list[bytes] | None) -> int | None:
 
 def _tokens(parts: Sequence[Part]) -> Iterator[tuple[Part, bool]]:
     """The tokens of a FETCH response and whether each stood bare, as an atom or a parenthesis."""
+    room = _MOST_TOKENS
     for index, part in enumerate(parts):
         if index % 2 or not isinstance(part, bytes):
             yield part, False
             continue
         line = _LITERAL.sub(b"", part)
         for found in _TOKEN.finditer(line, line.index(b"(") + 1 if index == 0 else 0):
+            room -= 1
+            if room < 0:
+                raise ProtocolError("fetch", "the server described one message in too many words")
             if found.group(1) is not None:
                 yield re.sub(rb"\\(.)", rb"\1", found.group(1)), False
             else:

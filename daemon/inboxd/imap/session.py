@@ -85,9 +85,10 @@ class Session:
     async def log_out(self) -> None:
         """Say good-bye, briefly; what the server makes of it does not matter any more."""
         command = Asked("LOGOUT", self._link.tag())
-        with suppress(MailServerError), self._link.owning():
+        with suppress(MailServerError, TimeoutError), self._link.owning():
             self._protocol.begin(command)
-            await self._link.until(lambda: command.done, silence_seconds=_LOGOUT_SECONDS)
+            async with asyncio.timeout(_LOGOUT_SECONDS):
+                await self._link.until(lambda: command.done)
 
     # --- mailboxes ----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from inboxd.mails import Fetched
 _ITEMS: Final = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 _MESSAGE_BYTES: Final = 500  # what a message costs beside its octets
 _FLAG_BYTES: Final = 60  # what a flag costs beside its letters
+_VAIN_TIMES: Final = 10  # an answer taken apart in vain counts so many times: that takes longer than to receive it
 _OPEN_COUNT: Final = 100_000  # the most messages of `n:*`; whoever looks again finds the others
 
 
@@ -38,13 +39,13 @@ class Fetch(Asked):
 
     def receive(self, response: list[Part]) -> None:
         """Queue a message; hold the connection when too much waits."""
-        if not is_fetch(first_line(response)):
-            self.spend(cost_bytes(response))
+        if self._due_count == 0 or not _may_be_message(response):
+            self.spend(cost_bytes(response) + sum(part.size for part in response if isinstance(part, Skipped)))
             return
         answer = parse_fetch(response)
         body = answer.body
-        if answer.uid is None or body is None or self._due_count == 0:
-            self.spend(cost_bytes(response) + (body.size if isinstance(body, Skipped) else 0))
+        if answer.uid is None or body is None:
+            self.spend(_VAIN_TIMES * cost_bytes(response))
             return
         self._due_count -= 1
         raw, size = (b"", body.size) if isinstance(body, Skipped) else (body, len(body))
@@ -87,6 +88,11 @@ class Fetch(Asked):
             raise self.failure
         if self.result == "BAD":
             raise CommandRefused("fetch", "the server answered BAD to FETCH", reply=self.words)
+
+
+def _may_be_message(response: list[Part]) -> bool:
+    line = first_line(response)
+    return is_fetch(line) and (len(response) > 1 or b"BODY[" in line.upper())
 
 
 def _asked_count(uids: str) -> int:
