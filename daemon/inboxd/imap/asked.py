@@ -50,6 +50,14 @@ class Asked(aioimaplib.Command):
         if self._room_bytes < 0:
             raise ProtocolError("read", f"the server's answer to {self.name} has no end")
 
+    def take_whole(self, data: bytes, at: int) -> int:
+        """Take responses that lie whole in `data` from `at` on, without their being looked at before; where they end.
+
+        ProtocolError as by `receive`.
+        """
+        del data
+        return at
+
     def proceed(self, _challenge: bytes) -> bytes | None:
         """What to send, as a line, after a continuation request; None sends nothing. ProtocolError on nonsense."""
         return None

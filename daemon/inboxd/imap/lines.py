@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
 from inboxd.errors import Invalid, ProtocolError
@@ -16,7 +16,8 @@ _UNSAFE = re.compile(r"[\x00\r\n]")
 _CODE = re.compile(rb" *\[([A-Za-z0-9.-]+)(?: ([^\]]*))?\]")
 _LITERAL = re.compile(rb"\{(\d{1,20})\+?\}$")
 _TEXT_ONLY = re.compile(rb"\* (?:OK|NO|BAD|BYE|PREAUTH)\b", re.IGNORECASE)
-_MONTHS: Final = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NUMBERS: Final = {name.lower().encode(): number for number, name in enumerate(_MONTHS, 1)}
 _DATE = re.compile(rb" ?(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
 _FLAG = re.compile(r"\\?[A-Za-z0-9!#$&'+,./:;<=>?@^_`|~-]{1,100}")
 # A quote or parenthesis that is never closed reaches to the end: searching on from each would be quadratic.
@@ -109,16 +110,15 @@ def continued_literal_size(line: bytes) -> int | None:
 def internal_date(text: bytes) -> datetime | None:
     """INTERNALDATE in UTC; None when it is absent, malformed or impossible."""
     found = _DATE.match(text)
-    if found is None or found.group(2).lower() not in _MONTHS:
+    if found is None:
         return None
-    day, year, hour, minute, second = (int(found.group(n)) for n in (1, 3, 4, 5, 6))
-    offset = (int(found.group(8)) * 3600 + int(found.group(9)) * 60) * (1 if found.group(7) == b"+" else -1)
+    day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = found.groups()
     try:
-        local = datetime(
-            year, _MONTHS.index(found.group(2).lower()) + 1, day, hour, minute, min(second, 59), tzinfo=UTC
-        )
-        return datetime.fromtimestamp(local.timestamp() - offset, UTC)
-    except (ValueError, OverflowError):
+        number = _MONTH_NUMBERS[month.lower()]
+        local = datetime(int(year), number, int(day), int(hour), int(minute), min(int(second), 59), tzinfo=UTC)
+        offset = timedelta(hours=int(zone_hours), minutes=int(zone_minutes))
+        return local - offset if sign == b"+" else local + offset
+    except (KeyError, ValueError, OverflowError):
         return None
 
 
@@ -128,7 +128,7 @@ def search_date(moment: datetime) -> str:
     No day is before 1970: there is no such mail, and servers need four digits for the year.
     """
     day = datetime.fromtimestamp(max(0.0, moment.timestamp() - 86_400), UTC)
-    return f"{day.day}-{_MONTHS[day.month - 1].decode().title()}-{day.year}"
+    return f"{day.day}-{_MONTHS[day.month - 1]}-{day.year}"
 
 
 def store_item(flag: str, *, on: bool) -> str:
@@ -146,7 +146,7 @@ class Skipped:
     size: int
 
 
-Part = bytes | bytearray | Skipped
+Part = bytes | Skipped
 
 
 @final
@@ -158,7 +158,7 @@ class FetchAnswer:
     flags: tuple[str, ...]
     received_at: datetime | None
     size: int | None
-    body: bytes | bytearray | Skipped | None
+    body: Part | None
 
 
 def first_line(response: Sequence[Part]) -> bytes:
@@ -215,7 +215,7 @@ def _answer(items: dict[str, Part | list[bytes]]) -> FetchAnswer:
         flags=tuple(flag.decode("utf-8", "replace") for flag in flags) if isinstance(flags, list) else (),
         received_at=internal_date(received) if isinstance(received, bytes) else None,
         size=_number(items.get("RFC822.SIZE")),
-        body=body if isinstance(body, bytes | bytearray | Skipped) else None,
+        body=body if isinstance(body, bytes | Skipped) else None,
     )
 
 
@@ -378,5 +378,7 @@ def parse_search(line: bytes) -> UidSet | None:
 def printable(text: bytes, limit: int = 500) -> str:
     """A server's words for logs and people: one line, no control characters, bounded."""
     shown = text[: limit * 4].decode("utf-8", "replace")
+    if len(shown) <= limit and shown.isprintable():
+        return shown
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

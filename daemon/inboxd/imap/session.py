@@ -169,7 +169,7 @@ class Session:
         asked = Asked("FETCH", self._link.tag(), str(uid), items, prefix="UID", room_bytes=room_bytes)
         command = await self._link.run(asked)
         answers = [parse_fetch(r) for r in command.responses if is_fetch(first_line(r))]
-        bodies = [bytes(a.body) for a in answers if a.uid == uid and isinstance(a.body, bytes | bytearray)]
+        bodies = [bytes(a.body) for a in answers if a.uid == uid and isinstance(a.body, bytes)]
         return bodies[0] if bodies else b""
 
     async def store_flag(self, uid: int, flag: str, *, on: bool) -> tuple[str, ...] | None:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Final, final
 
 from inboxd.errors import CommandRefused, ProtocolError
 from inboxd.imap.asked import Asked, cost_bytes
-from inboxd.imap.lines import Part, Skipped, UidSet, first_line, is_fetch, parse_fetch
+from inboxd.imap.lines import (
+    MAX_UID,
+    Part,
+    Skipped,
+    UidSet,
+    first_line,
+    internal_date,
+    is_fetch,
+    parse_fetch,
+)
 from inboxd.imap.protocol import Protocol
 from inboxd.mails import Fetched
 
@@ -17,6 +28,15 @@ from inboxd.mails import Fetched
 _ITEMS: Final = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 _MESSAGE_BYTES: Final = 500  # what a message costs beside its octets
 _FLAG_BYTES: Final = 60  # what a flag costs beside its letters
+# As servers nearly always write it; whatever looks otherwise is read token by token. A literal of more digits may be
+# over the limit.
+_WHOLE = re.compile(
+    rb"(\* \d{1,10} FETCH \("
+    rb"(?:UID (\d{1,10}) |FLAGS \(([^()\"\r\n]{0,200})\) |INTERNALDATE \"([^\"\\\r\n]{0,40})\" "
+    rb"|RFC822\.SIZE \d{1,20} |MODSEQ \(\d{1,20}\) )+"
+    rb"BODY\[\] \{(\d{1,6})\})\r\n"
+)
+_END: Final = b")"
 _VAIN_TIMES: Final = 10  # an answer taken apart in vain counts so many times: that takes longer than to receive it
 _OPEN_COUNT: Final = 100_000  # the most messages of `n:*`; whoever looks again finds the others
 
@@ -47,19 +67,30 @@ class Fetch(Asked):
         if answer.uid is None or body is None:
             self.spend(_VAIN_TIMES * cost_bytes(response))
             return
-        self._due_count -= 1
         raw, size = (b"", body.size) if isinstance(body, Skipped) else (body, len(body))
-        self.queue.append(
-            Fetched(
-                uid=answer.uid,
-                raw=raw,
-                size_bytes=size,
-                received_at=answer.received_at,
-                flags=answer.flags,
-                whole=not isinstance(body, Skipped),
-            )
-        )
-        self._queued_bytes += _cost_bytes(self.queue[-1])
+        self._keep(Fetched(answer.uid, raw, size, answer.received_at, answer.flags, not isinstance(body, Skipped)))
+
+    def take_whole(self, data: bytes, at: int) -> int:
+        """As `receive`, for the messages of the usual form: a fifth of the time of going through lines and tokens."""
+        traced = self._protocol.trace is not None
+        while self._due_count and (found := _WHOLE.match(data, at)):
+            line, number, flags, date, digits = found.groups()
+            start = found.end()
+            stop = start + int(digits)
+            if number is None or not 0 < (uid := int(number)) <= MAX_UID or not data.startswith(b")\r\n", stop):
+                break
+            if traced:
+                self._protocol.note_line(line)
+                self._protocol.note_line(_END)
+            received_at = None if date is None else internal_date(date)
+            self._keep(Fetched(uid, data[start:stop], stop - start, received_at, _flags(flags or b"")))
+            at = stop + 3
+        return at
+
+    def _keep(self, message: Fetched) -> None:
+        self._due_count -= 1
+        self.queue.append(message)
+        self._queued_bytes += _cost_bytes(message)
         if self._queued_bytes > self._buffer_bytes and not self._held:
             self._held = True
             self._protocol.hold()
@@ -88,6 +119,12 @@ class Fetch(Asked):
             raise self.failure
         if self.result == "BAD":
             raise CommandRefused("fetch", "the server answered BAD to FETCH", reply=self.words)
+
+
+@lru_cache(maxsize=256)
+def _flags(listed: bytes) -> tuple[str, ...]:
+    """The same few combinations come again and again."""
+    return tuple(flag.decode("utf-8", "replace") for flag in listed.split())
 
 
 def _may_be_message(response: list[Part]) -> bool:
