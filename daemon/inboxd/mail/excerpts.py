@@ -43,8 +43,9 @@ def excerpt_of(words: str) -> str | None:
 
 def words_of_text(text: str) -> str:
     """The first 8,000 characters among the first 32 KiB of plain text, white space collapsed."""
-    words = _collapse(text[: MAX_WORDS + MAX_WORDS // 4])
-    return words if len(words) == MAX_WORDS else _collapse(text[:MAX_TEXT])
+    first = text[: MAX_WORDS + MAX_WORDS // 4]
+    words = _collapse(first)
+    return words if len(words) == MAX_WORDS or len(first) == len(text) else _collapse(text[:MAX_TEXT])
 
 
 def words_of_html(source: str) -> str:

@@ -78,8 +78,21 @@ def is_suspicious(mail: bytes) -> bool:
 
 
 def _exceeds(mail: bytes, marker: bytes, most: int) -> bool:
-    """Whether `marker` occurs more than `most` times. Counting its last octet first is 20 times as fast on base64."""
-    return mail.count(marker[-1:]) > most and mail.count(marker) > most
+    """Whether `marker` occurs more than `most` times, judged from its last octet, which base64 hardly ever holds.
+
+    Looking for one octet is up to 20 times as fast as counting, as long as few are found.
+    """
+    if len(mail) <= most * len(marker):
+        return False
+    before = len(marker) - 1
+    found, at = 0, before
+    for _ in range(2 * most):
+        at = mail.find(marker[-1:], at)
+        if at < 0:
+            return False
+        found += mail.startswith(marker, at - before)
+        at += 1
+    return found + mail.count(marker, at - before) > most
 
 
 def _is_cheap(mail: bytes) -> bool:
