@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -156,6 +157,7 @@ def _status_bytes(name: str) -> int:
 @contextmanager
 def measured() -> Generator[list[int]]:
     """By how much the process's resident memory has at most grown, afterwards the only element."""
+    gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before, grown = _status_bytes("VmRSS"), list[int]()
