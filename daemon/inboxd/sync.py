@@ -25,6 +25,7 @@ from inboxd.mail.parse import digest
 from inboxd.mails import Digest, Fetched, Incoming, Outcome, Place, Stored
 from inboxd.model import ConnectorId, EventId, EventStatus, EventType, InboxId, MessageId, Progress, Trigger, utc_now
 from inboxd.store import events, messages
+from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
 
 BATCH_BYTES: Final = 16 << 20
@@ -247,7 +248,7 @@ async def _drain(
             large += [message for message in accepted if not message.whole]
             ended = stream.finished and not large and not run.holes and not run.keeps_cursor
             cursor = complete_to() if ended else 0
-            await writer.put(await _read([message for message in accepted if message.whole]), cursor)
+            await writer.put(await _read(run, [message for message in accepted if message.whole]), cursor)
     return large
 
 
@@ -257,7 +258,7 @@ class _Writer:
 
     def __init__(self, run: Pass) -> None:
         self._run = run
-        self._waiting: list[Incoming] = []
+        self._waiting: list[Ready] = []
         self._waiting_bytes = 0
         self._cursor = 0
         self._writing: asyncio.Task[None] | None = None
@@ -265,10 +266,10 @@ class _Writer:
     async def __aenter__(self) -> _Writer:
         return self
 
-    async def put(self, incoming: list[Incoming], cursor: int) -> None:
+    async def put(self, ready: list[Ready], cursor: int) -> None:
         """Begin to write, or leave it for the next batch; waits when that is full."""
-        self._waiting += incoming
-        self._waiting_bytes += sum(len(one.fetched.raw) for one in incoming)
+        self._waiting += ready
+        self._waiting_bytes += sum(len(one.incoming.fetched.raw) for one in ready)
         self._cursor = cursor
         if self._writing is None or self._writing.done() or self._is_full:
             await self._begin()
@@ -314,23 +315,23 @@ async def _store_headers(run: Pass, large: list[Fetched]) -> set[int]:
 
 
 async def _store(run: Pass, batch: list[Fetched], cursor: int) -> None:
-    await _commit(run, await _read(batch), cursor)
+    await _commit(run, await _read(run, batch), cursor)
 
 
-async def _read(batch: list[Fetched]) -> list[Incoming]:
-    return await asyncio.to_thread(_digest_all, batch) if batch else []
+async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
+    return await asyncio.to_thread(_ready_all, run.target.store, batch) if batch else []
 
 
-async def _commit(run: Pass, incoming: list[Incoming], cursor: int) -> None:
+async def _commit(run: Pass, ready: list[Ready], cursor: int) -> None:
     """Commit a batch, then tell: waiters, metrics, the progress report."""
-    if not incoming:
+    if not ready:
         return
-    batch = [one.fetched for one in incoming]
-    outcome = await messages.add_batch(
+    batch = [one.incoming.fetched for one in ready]
+    outcome = await messages.add_ready(
         run.target.store,
         run.place,
         run.target.inbox_id,
-        incoming,
+        ready,
         last_uid=cursor if cursor > run.cursor else None,
         event_id=run.event_id,
     )
@@ -359,9 +360,10 @@ def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
         metrics.PUSH_TO_STORED.observe(asyncio.get_running_loop().time() - run.pushed_at)
 
 
-def _digest_all(batch: list[Fetched]) -> list[Incoming]:
-    """Hash and parse a batch; blocking, for a thread."""
-    return [Incoming(message, _digest(message), hashlib.sha256(message.raw).digest()) for message in batch]
+def _ready_all(store: Store, batch: list[Fetched]) -> list[Ready]:
+    """Hash and parse a batch, and make rows of it; blocking, for a thread."""
+    hashed = (Incoming(message, _digest(message), hashlib.sha256(message.raw).digest()) for message in batch)
+    return messages.prepare(store, list(hashed))
 
 
 def _digest(message: Fetched) -> Digest:
