@@ -32,7 +32,7 @@ def written(items: list[tuple[str, object]]) -> list[Part]:
         line += (b" " if number else b"") + name.encode() + b" "
         if isinstance(value, bytearray | Skipped):
             size = value.size if isinstance(value, Skipped) else len(value)
-            parts += [line + b"{%d}" % size, value]
+            parts += [line + b"{%d}" % size, value if isinstance(value, Skipped) else bytes(value)]
             line = b""
         elif isinstance(value, bytes):
             line += b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
@@ -43,7 +43,7 @@ def written(items: list[tuple[str, object]]) -> list[Part]:
 
 @given(st.data(), UIDS, st.lists(ATOM), MOMENTS, st.integers(0, 2**62), BODIES)
 def test_fetch_items_are_found_in_any_order(
-    draw: st.DataObject, uid: int, flags: list[str], received_at: datetime, size: int, body: Part | None
+    draw: st.DataObject, uid: int, flags: list[str], received_at: datetime, size: int, body: bytearray | Part | None
 ) -> None:
     if isinstance(body, bytes):
         body = body.replace(b"\r", b"").replace(b"\n", b"")
@@ -59,7 +59,8 @@ def test_fetch_items_are_found_in_any_order(
         ("EMAILID", "(M1)"),
     ]
     answer = parse_fetch(written(draw.draw(st.permutations(items))))
-    assert answer == FetchAnswer(uid=uid, flags=tuple(flags), received_at=received_at, size=size, body=body)
+    kept = bytes(body) if isinstance(body, bytearray) else body
+    assert answer == FetchAnswer(uid=uid, flags=tuple(flags), received_at=received_at, size=size, body=kept)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_a_quoted_word_is_never_an_items_name() -> None:
 def test_no_octets_upset_parse_fetch(pieces: list[bytes], skipped: bool) -> None:
     parts: list[Part] = [b"* 1 FETCH (" + pieces[0]]
     for number, piece in enumerate(pieces[1:]):
-        parts.append((Skipped(len(piece)) if skipped else bytearray(piece)) if number % 2 == 0 else piece)
+        parts.append(Skipped(len(piece)) if skipped and number % 2 == 0 else piece)
     assert is_fetch(b"* 1 FETCH (" + pieces[0])
     answer = parse_fetch(parts)
     assert answer.uid is None or 0 < answer.uid <= MAX_UID
@@ -123,7 +124,8 @@ def test_a_line_as_long_as_allowed_is_parsed_in_linear_time(hostile: bytes) -> N
     """Quadratic work on a line of 256 KiB takes minutes."""
     for line in (b'* 1 FETCH (UID 1 X "' + hostile * (250_000 // len(hostile)), b"* 1 FETCH (" + hostile * 125_000):
         before = time.process_time()
-        parse_fetch([line])
+        with suppress(ProtocolError):
+            parse_fetch([line])
         assert time.process_time() - before < 5
 
 

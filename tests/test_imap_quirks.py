@@ -173,7 +173,7 @@ async def test_a_literal_of_no_octets_is_an_empty_body() -> None:
 
     async with ours_asking("FETCH", "7", "(BODY.PEEK[])") as (protocol, command):
         protocol.data_received(answer + ok(command))
-        assert command.responses == [[b"* 1 FETCH (UID 7 BODY[] {0}", bytearray(), b" FLAGS ())"]]
+        assert command.responses == [[b"* 1 FETCH (UID 7 BODY[] {0}", b"", b" FLAGS ())"]]
         assert parse_fetch(command.responses[0]).body == b""
 
 

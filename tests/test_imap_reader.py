@@ -204,7 +204,7 @@ async def test_the_literals_of_one_response_are_bounded_together() -> None:
         for name in (b"B", b"C"):
             protocol.data_received(b"x" * half + b" %b {%d}\r\n" % (name, half))
         protocol.data_received(b"x" * half + b")\r\n")
-        assert [type(part) for part in command.responses[0][1::2]] == [bytearray, bytearray, Skipped]
+        assert [type(part) for part in command.responses[0][1::2]] == [bytes, bytes, Skipped]
 
 
 async def test_a_response_of_too_many_literals_ends_the_connection() -> None:

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inboxd.errors import ProtocolError
-from inboxd.imap.lines import MAX_UID, UidSet
+from inboxd.imap import lines
+from inboxd.imap.lines import MAX_UID, UidSet, parse_search
 
 # Small numbers, so that neighbours and overlaps are frequent.
 SETS = st.sets(st.integers(1, 60), max_size=40)
@@ -91,3 +92,29 @@ def test_a_range_of_four_billion_costs_nothing() -> None:
     assert UidSet.joined([EVERY, EVERY]).ranges == EVERY.ranges
     assert next(EVERY.chunks(500)).ranges == [(1, 500)]
     assert 12345 in EVERY
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=40),
+    st.sampled_from([1, 2, 7, 30, 1 << 18]),
+)
+def test_a_list_taken_a_part_at_a_time_is_the_whole_list(pairs: list[tuple[int, int]], size: int) -> None:
+    listed = {uid for a, b in pairs for uid in range(min(a, b), max(a, b) + 1)}
+    ranges = b",".join(b"%d:%d" % pair if pair[0] != pair[1] else b"%d" % pair[0] for pair in pairs)
+    words = b"  ".join(b"%d" % a for a, _ in pairs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_SLICE_BYTES", size)
+        assert set(UidSet.parse(ranges)) == listed
+        assert set(parse_search(b'* ESEARCH (TAG "A1") UID ALL ' + ranges) or ()) == listed
+        assert set(parse_search(b"* SEARCH " + words + b" (MODSEQ 9)") or ()) == {a for a, _ in pairs}
+        for wrong in (ranges + b",", b"," + ranges, ranges + b",,1", ranges + b",x", ranges + b",1:y"):
+            with pytest.raises(ProtocolError):
+                UidSet.parse(wrong)
+
+
+def test_a_list_of_too_many_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_MOST_RANGES", 100)
+    monkeypatch.setattr(lines, "_SLICE_BYTES", 64)
+    assert len(UidSet.parse(b",".join(b"%d" % uid for uid in range(1, 201, 2)))) == 100
+    with pytest.raises(ProtocolError, match="too long"):
+        UidSet.parse(b",".join(b"%d" % uid for uid in range(1, 203, 2)))

@@ -115,7 +115,7 @@ class ImapSettings(Section):
     retry_first_seconds: float = Field(default=1.0, gt=0, description="First back-off after a failure.")
     retry_most_seconds: float = Field(default=600.0, gt=0, description="Longest back-off after failures.")
     max_message_bytes: int = Field(default=100_000_000, ge=1_000, description="Larger mails are kept as headers.")
-    buffer_bytes: int = Field(default=33_554_432, ge=65_536, description="Received but not yet stored, a session.")
+    buffer_bytes: int = Field(default=8_388_608, ge=65_536, description="Received but not yet stored, a session.")
     logins_at_once: int = Field(default=20, ge=1, description="IMAP logins under way at the same time.")
 
 

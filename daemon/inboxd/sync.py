@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from inboxd import logs, metrics
 from inboxd.bus import Bus
-from inboxd.errors import CommandMalformed, CommandRefused, MailboxRefused
+from inboxd.errors import CommandMalformed, CommandRefused, MailboxRefused, ProtocolError
 from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Mailbox, Session
 from inboxd.imap.stream import Stream
@@ -25,13 +25,16 @@ from inboxd.mail.parse import digest
 from inboxd.mails import Digest, Fetched, Incoming, Outcome, Place, Stored
 from inboxd.model import ConnectorId, EventId, EventStatus, EventType, InboxId, MessageId, Progress, Trigger, utc_now
 from inboxd.store import events, messages
+from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
 
 BATCH_BYTES: Final = 16 << 20
-BATCH_COUNT: Final = 500
+BATCH_COUNT: Final = 1000
+_UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
+_UNIT_COUNT: Final = 100
 WINDOW_COUNT: Final = 5000
-_SHARED_COUNT: Final = 20
-LINGER_SECONDS: Final = 0.25  # how long a started batch may wait for more of the same FETCH
+_MOST_HOLES: Final = 100_000  # each is remembered
+LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
 _log = logs.logger("sync")
 
 
@@ -212,6 +215,8 @@ async def _try_again(run: Pass, uids: UidSet) -> None:
     holes = await _fetch(run, uids)
     if holes:
         run.holes |= holes
+        if len(run.holes) > _MOST_HOLES:
+            raise ProtocolError("fetch", "the server lists ever more messages without handing them over")
         _log.warning("messages_not_handed_over", connector=str(run.target.connector_id), uids=sorted(holes)[:20])
 
 
@@ -234,28 +239,65 @@ async def _drain(
 ) -> list[Fetched]:
     """Store what a FETCH brings; returns the messages too large to be kept. The last batch moves the cursor with it.
 
-    One batch is written while the next is received and parsed; batches are committed in the order they came.
+    What was read while a batch was written is the next batch: small ones where the disk is quick, large ones where not.
     """
     large: list[Fetched] = []
-    writing: asyncio.Task[None] | None = None
-    try:
-        while batch := await stream.take(BATCH_BYTES, BATCH_COUNT, LINGER_SECONDS):
-            accepted = [message for message in batch if accept(message)]
+    async with _Writer(run) as writer:
+        while unit := await stream.take(_UNIT_BYTES, _UNIT_COUNT, LINGER_SECONDS):
+            accepted = [message for message in unit if accept(message)]
             large += [message for message in accepted if not message.whole]
             ended = stream.finished and not large and not run.holes and not run.keeps_cursor
             cursor = complete_to() if ended else 0
-            incoming = await _read([message for message in accepted if message.whole])
-            if writing is not None:
-                await writing
-            writing = asyncio.create_task(_commit(run, incoming, cursor))  # noqa: TID251 - ends before this function
-        if writing is not None:
-            await writing
-    finally:
-        # No TaskGroup: until Python 3.13 one whose child fails last leaves its parent marked as being cancelled.
-        if writing is not None:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)  # noqa: TID251 - its failure was raised above
+            await writer.put(await _read(run, [message for message in accepted if message.whole]), cursor)
     return large
+
+
+@final
+class _Writer:
+    """Commits batches one after the other, in the order they came; leaving waits for the last of them."""
+
+    def __init__(self, run: Pass) -> None:
+        self._run = run
+        self._waiting: list[Ready] = []
+        self._waiting_bytes = 0
+        self._cursor = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _Writer:
+        return self
+
+    async def put(self, ready: list[Ready], cursor: int) -> None:
+        """Begin to write, or leave it for the next batch; waits when that is full."""
+        self._waiting += ready
+        self._waiting_bytes += sum(len(one.incoming.fetched.raw) for one in ready)
+        self._cursor = cursor
+        if self._writing is None or self._writing.done() or self._is_full:
+            await self._begin()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._waiting_bytes >= BATCH_BYTES or len(self._waiting) >= BATCH_COUNT
+
+    async def _begin(self) -> None:
+        if self._writing is not None:
+            await self._writing
+        batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._writing = asyncio.create_task(  # noqa: TID251 - ends before this object's block
+            _commit(self._run, batch, self._cursor)
+        )
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        # No TaskGroup: until Python 3.13 one whose child fails last leaves its parent marked as being cancelled.
+        try:
+            if error is None:
+                if self._waiting:
+                    await self._begin()
+                if self._writing is not None:
+                    await self._writing
+        finally:
+            if self._writing is not None:
+                self._writing.cancel()
+                await asyncio.gather(self._writing, return_exceptions=True)  # noqa: TID251 - its failure was raised above
 
 
 async def _store_headers(run: Pass, large: list[Fetched]) -> set[int]:
@@ -273,29 +315,23 @@ async def _store_headers(run: Pass, large: list[Fetched]) -> set[int]:
 
 
 async def _store(run: Pass, batch: list[Fetched], cursor: int) -> None:
-    await _commit(run, await _read(batch), cursor)
+    await _commit(run, await _read(run, batch), cursor)
 
 
-async def _read(batch: list[Fetched]) -> list[Incoming]:
-    """Parse a batch, a large one in two threads: the first parser and the hash let go of the interpreter."""
-    if len(batch) <= _SHARED_COUNT:
-        return await asyncio.to_thread(_digest_all, batch) if batch else []
-    middle = len(batch) // 2
-    async with asyncio.TaskGroup() as group:
-        parts = [group.create_task(asyncio.to_thread(_digest_all, part)) for part in (batch[:middle], batch[middle:])]
-    return [one for part in parts for one in part.result()]
+async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
+    return await asyncio.to_thread(_ready_all, run.target.store, batch) if batch else []
 
 
-async def _commit(run: Pass, incoming: list[Incoming], cursor: int) -> None:
+async def _commit(run: Pass, ready: list[Ready], cursor: int) -> None:
     """Commit a batch, then tell: waiters, metrics, the progress report."""
-    if not incoming:
+    if not ready:
         return
-    batch = [one.fetched for one in incoming]
-    outcome = await messages.add_batch(
+    batch = [one.incoming.fetched for one in ready]
+    outcome = await messages.add_ready(
         run.target.store,
         run.place,
         run.target.inbox_id,
-        incoming,
+        ready,
         last_uid=cursor if cursor > run.cursor else None,
         event_id=run.event_id,
     )
@@ -324,9 +360,10 @@ def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
         metrics.PUSH_TO_STORED.observe(asyncio.get_running_loop().time() - run.pushed_at)
 
 
-def _digest_all(batch: list[Fetched]) -> list[Incoming]:
-    """Hash and parse a batch; blocking, for a thread."""
-    return [Incoming(message, _digest(message), hashlib.sha256(message.raw).digest()) for message in batch]
+def _ready_all(store: Store, batch: list[Fetched]) -> list[Ready]:
+    """Hash and parse a batch, and make rows of it; blocking, for a thread."""
+    hashed = (Incoming(message, _digest(message), hashlib.sha256(message.raw).digest()) for message in batch)
+    return messages.prepare(store, list(hashed))
 
 
 def _digest(message: Fetched) -> Digest:

@@ -12,17 +12,24 @@ from aioimaplib import aioimaplib
 from inboxd.errors import MailServerError, ProtocolError
 from inboxd.imap.lines import Part, Skipped, printable
 
-_ANSWER_BYTES: Final = 128 << 20  # of the responses one command collects
+ANSWER_BYTES: Final = 64 << 20  # of the responses one command collects, or that nobody asked for
 _PART_BYTES: Final = 200  # what a short response costs beside its octets
+
+
+def cost_bytes(response: list[Part]) -> int:
+    """What keeping a response takes, or would take; what was read and dropped already takes nothing."""
+    return sum(_PART_BYTES + (0 if isinstance(part, Skipped) else len(part)) for part in response)
 
 
 class Asked(aioimaplib.Command):
     """A command that collects the untagged responses meant for it, each whole: line, literal, line, …"""
 
-    def __init__(self, name: str, tag: str, *args: str, prefix: str = "", answer: str = "") -> None:
+    def __init__(
+        self, name: str, tag: str, *args: str, prefix: str = "", answer: str = "", room_bytes: int | None = None
+    ) -> None:
         super().__init__(name, tag, *args, prefix=prefix, untagged_resp_name=answer or name)
         self.responses: list[list[Part]] = []
-        self._room_bytes = _ANSWER_BYTES
+        self._room_bytes = ANSWER_BYTES if room_bytes is None else room_bytes
 
     def __repr__(self) -> str:
         return f"{self.tag} {self.name}"
@@ -35,9 +42,21 @@ class Asked(aioimaplib.Command):
     def receive(self, response: list[Part]) -> None:
         """Take one untagged response; ProtocolError when there are too many of them."""
         self.responses.append(response)
-        self._room_bytes -= sum(_PART_BYTES + (0 if isinstance(part, Skipped) else len(part)) for part in response)
+        self.spend(cost_bytes(response))
+
+    def spend(self, count: int) -> None:
+        """Count octets of the answer, kept or not; ProtocolError when there are too many of them."""
+        self._room_bytes -= count
         if self._room_bytes < 0:
             raise ProtocolError("read", f"the server's answer to {self.name} has no end")
+
+    def take_whole(self, data: bytes, at: int) -> int:
+        """Take responses that lie whole in `data` from `at` on, without their being looked at before; where they end.
+
+        ProtocolError as by `receive`.
+        """
+        del data
+        return at
 
     def proceed(self, _challenge: bytes) -> bytes | None:
         """What to send, as a line, after a continuation request; None sends nothing. ProtocolError on nonsense."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
 from inboxd.errors import Invalid, ProtocolError
@@ -17,12 +16,17 @@ _UNSAFE = re.compile(r"[\x00\r\n]")
 _CODE = re.compile(rb" *\[([A-Za-z0-9.-]+)(?: ([^\]]*))?\]")
 _LITERAL = re.compile(rb"\{(\d{1,20})\+?\}$")
 _TEXT_ONLY = re.compile(rb"\* (?:OK|NO|BAD|BYE|PREAUTH)\b", re.IGNORECASE)
-_MONTHS: Final = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH_NUMBERS: Final = {name.lower().encode(): number for number, name in enumerate(_MONTHS, 1)}
 _DATE = re.compile(rb" ?(\d{1,2})-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)")
 _FLAG = re.compile(r"\\?[A-Za-z0-9!#$&'+,./:;<=>?@^_`|~-]{1,100}")
 # A quote or parenthesis that is never closed reaches to the end: searching on from each would be quadratic.
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|([()])|([^\s()"]+)', re.DOTALL)
+_ALL = re.compile(rb"(?:^|\s)ALL\s+(\S+)", re.IGNORECASE)
 _ASIDE = re.compile(rb"\([^)]*(?:\)|\Z)")
+_SLICE_BYTES: Final = 256 << 10
+_MOST_TOKENS: Final = 10_000  # of a FETCH response: a message's flags, mostly
+_MOST_RANGES: Final = 2_000_000  # of UIDs that a server lists: some 200 MB
 _RANGES_AT_ONCE: Final = 400  # some servers take lines of 8,000 octets (RFC 7162 §4 asks for that much)
 MAX_UID: Final = 4_294_967_295
 
@@ -106,16 +110,15 @@ def continued_literal_size(line: bytes) -> int | None:
 def internal_date(text: bytes) -> datetime | None:
     """INTERNALDATE in UTC; None when it is absent, malformed or impossible."""
     found = _DATE.match(text)
-    if found is None or found.group(2).lower() not in _MONTHS:
+    if found is None:
         return None
-    day, year, hour, minute, second = (int(found.group(n)) for n in (1, 3, 4, 5, 6))
-    offset = (int(found.group(8)) * 3600 + int(found.group(9)) * 60) * (1 if found.group(7) == b"+" else -1)
+    day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = found.groups()
     try:
-        local = datetime(
-            year, _MONTHS.index(found.group(2).lower()) + 1, day, hour, minute, min(second, 59), tzinfo=UTC
-        )
-        return datetime.fromtimestamp(local.timestamp() - offset, UTC)
-    except (ValueError, OverflowError):
+        number = _MONTH_NUMBERS[month.lower()]
+        local = datetime(int(year), number, int(day), int(hour), int(minute), min(int(second), 59), tzinfo=UTC)
+        offset = timedelta(hours=int(zone_hours), minutes=int(zone_minutes))
+        return local - offset if sign == b"+" else local + offset
+    except (KeyError, ValueError, OverflowError):
         return None
 
 
@@ -125,7 +128,7 @@ def search_date(moment: datetime) -> str:
     No day is before 1970: there is no such mail, and servers need four digits for the year.
     """
     day = datetime.fromtimestamp(max(0.0, moment.timestamp() - 86_400), UTC)
-    return f"{day.day}-{_MONTHS[day.month - 1].decode().title()}-{day.year}"
+    return f"{day.day}-{_MONTHS[day.month - 1]}-{day.year}"
 
 
 def store_item(flag: str, *, on: bool) -> str:
@@ -155,7 +158,7 @@ class Skipped:
     size: int
 
 
-Part = bytes | bytearray | Skipped
+Part = bytes | Skipped
 
 
 @final
@@ -167,7 +170,7 @@ class FetchAnswer:
     flags: tuple[str, ...]
     received_at: datetime | None
     size: int | None
-    body: bytes | bytearray | Skipped | None
+    body: Part | None
 
 
 def first_line(response: Sequence[Part]) -> bytes:
@@ -186,7 +189,7 @@ def is_fetch(line: bytes) -> bool:
 def parse_fetch(parts: Sequence[Part]) -> FetchAnswer:
     """A whole FETCH response: lines and literals alternate, and the items come in the server's own order.
 
-    `parts` begins with a line of which `is_fetch` holds.
+    `parts` begins with a line of which `is_fetch` holds. ProtocolError when it consists of too many words.
     """
     items: dict[str, Part | list[bytes]] = {}
     tokens = tokens_of(parts)
@@ -224,7 +227,7 @@ def _answer(items: dict[str, Part | list[bytes]]) -> FetchAnswer:
         flags=tuple(flag.decode("utf-8", "replace") for flag in flags) if isinstance(flags, list) else (),
         received_at=internal_date(received) if isinstance(received, bytes) else None,
         size=_number(items.get("RFC822.SIZE")),
-        body=body if isinstance(body, bytes | bytearray | Skipped) else None,
+        body=body if isinstance(body, bytes | Skipped) else None,
     )
 
 
@@ -234,12 +237,16 @@ def _number(value: Part | list[bytes] | None) -> int | None:
 
 def tokens_of(parts: Sequence[Part]) -> Iterator[tuple[Part, bool]]:
     """The tokens behind a response's first parenthesis, and whether each stood bare, as an atom or a parenthesis."""
+    room = _MOST_TOKENS
     for index, part in enumerate(parts):
         if index % 2 or not isinstance(part, bytes):
             yield part, False
             continue
         line = _LITERAL.sub(b"", part)
         for found in _TOKEN.finditer(line, line.index(b"(") + 1 if index == 0 else 0):
+            room -= 1
+            if room < 0:
+                raise ProtocolError("fetch", "the server described one message in too many words")
             if found.group(1) is not None:
                 yield re.sub(rb"\\(.)", rb"\1", found.group(1)), False
             else:
@@ -267,13 +274,14 @@ class UidSet:
 
     @classmethod
     def parse(cls, text: bytes) -> UidSet:
-        """A sequence-set as a server writes it (`1:4,9`); ProtocolError when it is none."""
-        pairs: list[tuple[int, int]] = []
-        for item in text.split(b","):
-            low, _, high = item.partition(b":")
-            first, last = sorted(_uids((low, high or low)))
-            pairs.append((first, last))
-        return cls(_merged(sorted(pairs)))
+        """A sequence-set as a server writes it (`1:4,9`); ProtocolError when it is none, or has too many parts."""
+
+        def ranges(part: bytes) -> list[tuple[int, int]]:
+            ends = [item.partition(b":") for item in part.split(b",")]
+            lows, highs = _uids([low for low, _, _ in ends]), _uids([high or low for low, _, high in ends])
+            return _merged(sorted((min(ab), max(ab)) for ab in zip(lows, highs, strict=True)))
+
+        return cls(_by_slices(text, b",", ranges))
 
     def __len__(self) -> int:
         return sum(last - first + 1 for first, last in self.ranges)
@@ -291,7 +299,7 @@ class UidSet:
 
     def above(self, uid: int) -> UidSet:
         """Those greater than `uid`: `n:*` always names the last message too (RFC 3501 §6.4.8)."""
-        return UidSet((max(a, uid + 1), b) for a, b in self.ranges if b > uid)
+        return UidSet(pair if pair[0] > uid else (uid + 1, pair[1]) for pair in self.ranges if pair[1] > uid)
 
     def without(self, uids: set[int]) -> UidSet:
         """Those not in `uids`."""
@@ -335,12 +343,28 @@ class UidSet:
 def _merged(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Sorted ranges with those joined that overlap or touch."""
     merged: list[tuple[int, int]] = []
-    for first, last in pairs:
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+    for pair in pairs:
+        if merged and pair[0] <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(pair[1], merged[-1][1]))
         else:
-            merged.append((first, last))
+            merged.append(pair)
     return merged
+
+
+def _by_slices(
+    text: bytes, separator: bytes, ranges: Callable[[bytes], list[tuple[int, int]]]
+) -> list[tuple[int, int]]:
+    """The merged `ranges` of a text, taken a part at a time: the words of a list of millions would fill gigabytes."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while at <= len(text):
+        stop = text.find(separator, at + _SLICE_BYTES)
+        stop = len(text) if stop < 0 else stop
+        found += ranges(text[at:stop])
+        if len(found) > _MOST_RANGES:
+            raise ProtocolError("search", "the server's list of messages is too long")
+        at = stop + 1
+    return _merged(sorted(found))
 
 
 def _uids(words: Sequence[bytes]) -> list[int]:
@@ -353,20 +377,20 @@ def _uids(words: Sequence[bytes]) -> list[int]:
 
 def parse_search(line: bytes) -> UidSet | None:
     """The UIDs of a SEARCH or ESEARCH response (RFC 4731); None when the line is neither."""
-    name, _, rest = line[2:].partition(b" ")
-    if name.upper() == b"SEARCH" or line[2:].strip().upper() == b"SEARCH":
-        return UidSet.of(_uids(_ASIDE.sub(b"", rest).split()))  # CONDSTORE appends (MODSEQ n)
-    if name.upper() == b"ESEARCH":
-        words = _ASIDE.sub(b"", rest).split()
-        for word, following in pairwise(words):
-            if word.upper() == b"ALL":
-                return UidSet.parse(following)
-        return UidSet()
+    name = line[2:30].split(b" ", 1)[0].upper()
+    if name == b"SEARCH" or line[2:30].strip().upper() == b"SEARCH":
+        rest = _ASIDE.sub(b"", line[9:])  # CONDSTORE appends (MODSEQ n)
+        return UidSet(_by_slices(rest, b" ", lambda part: UidSet.of(_uids(part.split())).ranges))
+    if name == b"ESEARCH":
+        found = _ALL.search(_ASIDE.sub(b"", line[10:]))
+        return UidSet.parse(found.group(1)) if found else UidSet()
     return None
 
 
 def printable(text: bytes, limit: int = 500) -> str:
     """A server's words for logs and people: one line, no control characters, bounded."""
     shown = text[: limit * 4].decode("utf-8", "replace")
+    if len(shown) <= limit and shown.isprintable():
+        return shown
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -30,6 +30,8 @@ from inboxd.model import Account, Tls
 from inboxd.net import tls_failure
 from inboxd.sections import ImapSettings
 
+_CAPABILITY_LINES: Final = 16  # a server sends one; of more lines, and of longer ones, the rest is not looked at
+_CAPABILITY_BYTES: Final = 16 << 10
 Reached = Callable[[str, str], None]
 _BUSY_CODES: Final = frozenset({"UNAVAILABLE", "LIMIT", "INUSE", "THROTTLED", "SERVERBUG", "OVERQUOTA"})
 _BUSY_WORDS: Final = ("too many", "try again", "temporar", "throttl", "rate limit", "maximum number of connections")
@@ -124,8 +126,9 @@ class _Opening:
 
     async def _ask_capabilities(self) -> None:
         command = await self._link.run(Asked("CAPABILITY", self._link.tag()))
-        words = [w for r in command.responses if (w := first_line(r)[2:].decode("ascii", "replace").upper().split())]
-        self.capabilities = frozenset(name for w in words if w[0] == "CAPABILITY" for name in w[1:])
+        lines = [line for r in command.responses if (line := first_line(r))[:13].upper() == b"* CAPABILITY "]
+        listed = b" ".join(line[13:_CAPABILITY_BYTES] for line in lines[:_CAPABILITY_LINES])
+        self.capabilities = frozenset(listed.decode("ascii", "replace").upper().split())
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
         if "STARTTLS" not in self.capabilities:

@@ -1,7 +1,7 @@
 """aioimaplib's state machine over our own reader.
 
 aioimaplib 2.0.3 keeps the tags, the legal states of commands and the pending command. Below it, this class replaces how
-bytes become responses: iteratively, each byte looked at once, literals received into their final buffer, limits on
+bytes become responses: iteratively, each byte looked at once, literals joined once from what was read, limits on
 everything. It also fails whatever waits when the connection ends, and records what the server says unasked.
 
 One owner issues one command at a time (`session.Session`); a response is handed whole to the command that is pending.
@@ -21,7 +21,7 @@ from aioimaplib import aioimaplib
 
 from inboxd import metrics
 from inboxd.errors import ConnectionLost, MailServerError, ProtocolError, ServerSaidBye
-from inboxd.imap.asked import Asked
+from inboxd.imap.asked import ANSWER_BYTES, Asked, cost_bytes
 from inboxd.imap.lines import (
     Part,
     Skipped,
@@ -34,11 +34,13 @@ from inboxd.imap.lines import (
 
 _SCRATCH: Final = bytearray(256 << 10)  # one for all sessions: a read is filled and consumed without a pause
 _SCRATCH_VIEW: Final = memoryview(_SCRATCH)
-_DIRECT_BYTES: Final = 64 << 10  # a literal missing more than this is received in place
-_LINE_BYTES: Final = 256 << 10
-_LIST_LINE_BYTES: Final = 64 << 20  # SEARCH of a mailbox of millions is one line
+_LINE_BYTES: Final = 256 << 10  # of all lines of a response together
+_LIST_LINE_BYTES: Final = 32 << 20  # SEARCH of a mailbox of millions is one line
 _PARTS: Final = 512
+_PIECES: Final = 64  # of a literal; more are joined when they are small, for each costs memory beside its octets
+_PIECE_BYTES: Final = 4096
 _LITERAL_ALWAYS_BYTES: Final = 1 << 20
+_LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
 _SLOWEST_BYTES_PER_SECOND: Final = 1000
 _PATIENCE: Final = 10  # a command may take this many times the longest silence, and a second more a kilobyte
@@ -77,11 +79,12 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.received_bytes = 0
         self._partial = bytearray()
         self._response: list[Part] = []
-        self._literal: bytearray | None = None
-        self._filled = 0
+        self._lines_bytes = 0
+        self._unasked_bytes = 0
+        self._literal_bytes = 0
+        self._missing_bytes = 0  # of the literal, which is collected in pieces or skipped
+        self._pieces: list[bytes] = []
         self._skipping: Skipped | None = None
-        self._to_skip = 0
-        self._direct = False
         self._upgrading = False
         self._lost = False
         self._begun_at = self.clock.time()
@@ -96,21 +99,14 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.state = aioimaplib.CONNECTED
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        literal = self._literal
-        self._direct = literal is not None and len(literal) - self._filled >= _DIRECT_BYTES
-        return memoryview(literal)[self._filled :] if self._direct and literal is not None else _SCRATCH_VIEW
+        return _SCRATCH_VIEW
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self._direct:
-            self._feed(_SCRATCH, nbytes)
-            return
-        self._note(nbytes)
-        self._filled += nbytes
-        self._finish_literal()
+        self._feed(bytes(_SCRATCH_VIEW[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """uvloop drives a class that is also a Protocol through here, whatever get_buffer offers."""
-        self._feed(data, len(data))
+        self._feed(data)
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -175,60 +171,71 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if self.failure is None:
             self.transport.resume_reading()
 
-    def _feed(self, data: bytes | bytearray, end: int) -> None:
+    def _feed(self, data: bytes) -> None:
+        end = len(data)
         self._note(end)
         at = 0
         while at < end and self.failure is None:
             if self._upgrading:
                 self.abort(ProtocolError("starttls", "the server sent bytes before the TLS handshake"))
-            elif self._literal is not None:
-                at = self._fill_literal(data, at, end)
-            elif self._skipping is not None:
-                at = self._skip(at, end)
-            else:
+            elif self._missing_bytes:
+                at = self._collect(data, at, end)
+            elif self._partial or self._response or (taken := self._take_whole(data, at)) == at:
                 at = self._take_line(data, at, end)
+            else:
+                at = taken
 
-    def _take_line(self, data: bytes | bytearray, at: int, end: int) -> int:
+    def _take_whole(self, data: bytes, at: int) -> int:
+        """Let the command under way take whole responses by itself, which is quicker; where those end."""
+        command = self.pending
+        if command is None or self.hidden:
+            return at
+        try:
+            taken = command.take_whole(data, at)
+        except ProtocolError as error:
+            self.abort(error)
+            return len(data)
+        if taken > at:
+            self.news.set()
+        return taken
+
+    def _take_line(self, data: bytes, at: int, end: int) -> int:
         stop = data.find(b"\n", at, end)
+        piece = data[at : stop if stop >= 0 else end]
+        count = len(self._partial) + len(piece)
+        if count > _LINE_BYTES - self._lines_bytes and not self._may_be_long(piece, count):
+            self.abort(ProtocolError("read", "the server sent a line without end"))
+            return end
         if stop < 0:
-            self._partial += memoryview(data)[at:end]
-            self._check_line_length()
+            self._partial += piece
             return end
         if self._partial:
-            self._partial += memoryview(data)[at:stop]
-            line = bytes(self._partial)
+            self._partial += piece
+            piece = bytes(self._partial)
             self._partial.clear()
-        else:
-            line = bytes(memoryview(data)[at:stop])
-        self._on_line(line[:-1] if line.endswith(b"\r") else line)
+        self._on_line(piece[:-1] if piece.endswith(b"\r") else piece)
         return stop + 1
 
-    def _check_line_length(self) -> None:
-        lists = self._partial[:9].upper().startswith((b"* SEARCH", b"* ESEARCH"))
-        if len(self._partial) > (_LIST_LINE_BYTES if lists else _LINE_BYTES):
-            self.abort(ProtocolError("read", "the server sent a line without end"))
+    def _may_be_long(self, piece: bytes, count: int) -> bool:
+        start = bytes(self._partial[:9]) + piece[:9]
+        return (
+            not self._response and count <= _LIST_LINE_BYTES and start.upper().startswith((b"* SEARCH", b"* ESEARCH"))
+        )
 
-    def _fill_literal(self, data: bytes | bytearray, at: int, end: int) -> int:
-        assert self._literal is not None
-        count = min(len(self._literal) - self._filled, end - at)
-        self._literal[self._filled : self._filled + count] = memoryview(data)[at : at + count]
-        self._filled += count
-        self._finish_literal()
+    def _collect(self, data: bytes, at: int, end: int) -> int:
+        count = min(self._missing_bytes, end - at)
+        self._missing_bytes -= count
+        if self._skipping is None:
+            self._pieces.append(data[at : at + count])
+            if len(self._pieces) > _PIECES + (self._literal_bytes - self._missing_bytes) // _PIECE_BYTES:
+                self._pieces = [b"".join(self._pieces)]
+        if self._missing_bytes == 0:
+            self._end_literal()
         return at + count
 
-    def _finish_literal(self) -> None:
-        if self._literal is not None and self._filled == len(self._literal):
-            self._response.append(self._literal)
-            self._literal = None
-
-    def _skip(self, at: int, end: int) -> int:
-        assert self._skipping is not None
-        count = min(self._to_skip, end - at)
-        self._to_skip -= count
-        if self._to_skip == 0:
-            self._response.append(self._skipping)
-            self._skipping = None
-        return at + count
+    def _end_literal(self) -> None:
+        self._response.append(self._skipping or b"".join(self._pieces))
+        self._skipping, self._pieces = None, []
 
     def _on_line(self, line: bytes) -> None:
         if self.hidden and not line.upper().startswith(b"* CAPABILITY"):
@@ -237,24 +244,31 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
                 text = text.replace(secret, b"***")
             line = tag + space + text
         size = continued_literal_size(line) if self._response else literal_size(line)
-        if self.trace is not None:
-            self.trace(f"S: {printable(line)}")
+        self.note_line(line)
         self._response.append(line)
+        self._lines_bytes += len(line)
         if size is None:
-            response, self._response = self._response, []
+            response, self._response, self._lines_bytes = self._response, [], 0
             self._on_response(response)
+        elif size > _LITERAL_MOST_BYTES:
+            self.abort(ProtocolError("read", f"the server announced {size} bytes at once"))
         elif len(self._response) > _PARTS:
             self.abort(ProtocolError("read", "the server sent a response with too many literals"))
-        elif size > self._literal_room():
-            self._skipping, self._to_skip = Skipped(size), size
         else:
-            self._literal, self._filled = bytearray(size), 0
-            self._finish_literal()
+            self._skipping = Skipped(size) if size > self._literal_room() else None
+            self._literal_bytes = self._missing_bytes = size
+            if size == 0:
+                self._end_literal()
 
     def _literal_room(self) -> int:
         """The limit is of all literals of a response together."""
-        kept = sum(len(part) for part in self._response if isinstance(part, bytearray))
+        kept = sum(len(part) for part in self._response[1::2] if isinstance(part, bytes))
         return max(self.literal_limit_bytes, _LITERAL_ALWAYS_BYTES) - kept
+
+    def note_line(self, line: bytes) -> None:
+        """Show the trace a line of the server's."""
+        if self.trace is not None:
+            self.trace(f"S: {printable(line)}")
 
     # --- responses to whoever waits ---------------------------------------------------------------------------------
 
@@ -282,6 +296,18 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self._continuation(line)
         elif line and not greets:
             self._response_done(line)
+        else:
+            self._spend(response)
+
+    def _spend(self, response: list[Part]) -> None:
+        """Count what nobody keeps: it must not go on without end either."""
+        pending = self.pending
+        if pending is not None:
+            pending.spend(cost_bytes(response))
+            return
+        self._unasked_bytes += cost_bytes(response)
+        if self._unasked_bytes > ANSWER_BYTES:
+            raise ProtocolError("read", "the server talks without end though nothing was asked")
 
     def _on_untagged(self, response: list[Part]) -> None:
         line = first_line(response)
@@ -296,8 +322,11 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self.exists = max(0, self.exists - 1)
         elif kind in (b"OK", b"NO", b"BAD", b"BYE"):
             self._on_status(kind, rest)
-        if self.pending is not None:
-            self.pending.receive(response)
+        pending = self.pending
+        if pending is not None:
+            pending.receive(response)
+        else:
+            self._spend(response)
 
     def _on_status(self, kind: bytes, text: bytes) -> None:
         if response_code(text)[0] == "ALERT":
@@ -320,6 +349,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def _continuation(self, line: bytes) -> None:
         command = self.pending
+        self._spend([line])
         if command is not None:
             answer = command.proceed(line[1:].strip())
             if answer is not None:
@@ -339,6 +369,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         else:
             self.pending_async_commands[command.untagged_resp_name] = command
         self.news.clear()
+        self._unasked_bytes = 0
         self._start_clock()
         self._write(f"{command.line}\r\n".encode(), f"C: {shown or command.line}")
 

@@ -24,10 +24,17 @@ class Authenticate(Asked):
     def __init__(self, tag: str, mechanism: str, answers: list[Callable[[bytes], bytes]], initial: str = "") -> None:
         super().__init__("AUTHENTICATE", tag, *filter(None, (mechanism, initial)))
         self._answers = answers
+        self._cancelled = False
 
     def proceed(self, challenge: bytes) -> bytes | None:
-        """The next answer in base64; `*` cancels when the server asks more than the mechanism has to say."""
+        """The next answer in base64; `*` cancels when the server asks more than the mechanism has to say.
+
+        ProtocolError when it goes on asking: a server that does not read either would have us collect answers for it.
+        """
         if not self._answers:
+            if self._cancelled:
+                raise ProtocolError("login", "the server asks on after the login was cancelled")
+            self._cancelled = True
             return b"*"
         return base64.b64encode(self._answers.pop(0)(challenge))
 

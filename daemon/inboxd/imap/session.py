@@ -11,7 +11,7 @@ from typing import Final, final
 
 from inboxd import metrics
 from inboxd.errors import CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
-from inboxd.imap.asked import Asked
+from inboxd.imap.asked import Asked, cost_bytes
 from inboxd.imap.filing import append
 from inboxd.imap.folders import Folder, folders_in
 from inboxd.imap.lines import (
@@ -32,6 +32,7 @@ from inboxd.imap.stream import Fetch, Stream
 from inboxd.sections import ImapSettings
 
 _LOGOUT_SECONDS: Final = 2.0
+_HEADER_ASIDE_BYTES: Final = 2 << 20  # what may come beside the largest header there is room for
 _MOST_MESSAGES: Final = 20_000_000  # a range costs a server nothing; we have to go through it
 _GONE_CODES: Final = frozenset({"NONEXISTENT", "NOPERM", "TRYCREATE", "CANNOT"})
 _MISSING_CODES: Final = frozenset({"NONEXISTENT", "TRYCREATE"})
@@ -88,9 +89,10 @@ class Session:
     async def log_out(self) -> None:
         """Say good-bye, briefly; what the server makes of it does not matter any more."""
         command = Asked("LOGOUT", self._link.tag())
-        with suppress(MailServerError), self._link.owning():
+        with suppress(MailServerError, TimeoutError), self._link.owning():
             self._protocol.begin(command)
-            await self._link.until(lambda: command.done, silence_seconds=_LOGOUT_SECONDS)
+            async with asyncio.timeout(_LOGOUT_SECONDS):
+                await self._link.until(lambda: command.done)
 
     # --- mailboxes ----------------------------------------------------------------------------------------------------
 
@@ -203,10 +205,12 @@ class Session:
 
     async def header(self, uid: int) -> bytes:
         """The header of one message, for those too large to keep; empty when it is gone."""
-        asked = Asked("FETCH", self._link.tag(), str(uid), "(UID BODY.PEEK[HEADER])", prefix="UID")
+        room_bytes = self._limits.max_message_bytes + _HEADER_ASIDE_BYTES
+        items = "(UID BODY.PEEK[HEADER])"
+        asked = Asked("FETCH", self._link.tag(), str(uid), items, prefix="UID", room_bytes=room_bytes)
         command = await self._link.run(asked)
         answers = [parse_fetch(r) for r in command.responses if is_fetch(first_line(r))]
-        bodies = [bytes(a.body) for a in answers if a.uid == uid and isinstance(a.body, bytes | bytearray)]
+        bodies = [bytes(a.body) for a in answers if a.uid == uid and isinstance(a.body, bytes)]
         return bodies[0] if bodies else b""
 
     async def store_flag(self, uid: int, flag: str, *, on: bool) -> tuple[str, ...] | None:
@@ -233,6 +237,7 @@ class Session:
             self._protocol.begin(command)
             await self._link.until(lambda: command.started or command.done)
             pushed_at = await self._hear(seconds, seen_pushes, command)
+            command.ending = True
             if not command.done:
                 self._protocol.send_line("DONE")
             await self._link.until(lambda: command.done, silence_seconds=self._limits.done_seconds)
@@ -267,9 +272,11 @@ class Session:
 @final
 class _Idle(Asked):
     started = False
+    ending = False
 
     def receive(self, response: list[Part]) -> None:
-        """Keep nothing: an IDLE may last, and hear, any amount."""
+        """Keep nothing: an IDLE may last, and hear any amount. ProtocolError when the number of answers has no end."""
+        self.spend(cost_bytes(response if self.ending else response[:1]))
 
     def proceed(self, _challenge: bytes) -> bytes | None:
         self.started = True

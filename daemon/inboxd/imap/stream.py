@@ -3,53 +3,94 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Final, final
 
-from inboxd.errors import CommandRefused
-from inboxd.imap.asked import Asked
-from inboxd.imap.lines import Part, Skipped, first_line, is_fetch, parse_fetch
+from inboxd.errors import CommandRefused, ProtocolError
+from inboxd.imap.asked import Asked, cost_bytes
+from inboxd.imap.lines import (
+    MAX_UID,
+    Part,
+    Skipped,
+    UidSet,
+    first_line,
+    internal_date,
+    is_fetch,
+    parse_fetch,
+)
 from inboxd.imap.protocol import Protocol
 from inboxd.mails import Fetched
 
 # Never ENVELOPE or BODYSTRUCTURE: servers and clients alike break on parsing them.
 _ITEMS: Final = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 _MESSAGE_BYTES: Final = 500  # what a message costs beside its octets
+_FLAG_BYTES: Final = 60  # what a flag costs beside its letters
+# As servers nearly always write it; whatever looks otherwise is read token by token. A literal of more digits may be
+# over the limit.
+_WHOLE = re.compile(
+    rb"(\* \d{1,10} FETCH \("
+    rb"(?:UID (\d{1,10}) |FLAGS \(([^()\"\r\n]{0,200})\) |INTERNALDATE \"([^\"\\\r\n]{0,40})\" "
+    rb"|RFC822\.SIZE \d{1,20} |MODSEQ \(\d{1,20}\) )+"
+    rb"BODY\[\] \{(\d{1,6})\})\r\n"
+)
+_END: Final = b")"
+_VAIN_TIMES: Final = 10  # an answer taken apart in vain counts so many times: that takes longer than to receive it
+_OPEN_COUNT: Final = 100_000  # the most messages of `n:*`; whoever looks again finds the others
 
 
 @final
 class Fetch(Asked):
-    """UID FETCH of whole messages. Answers without a UID or a body (flag updates, expunged mail) are dropped."""
+    """UID FETCH of whole messages. Answers without a UID or a body (flag updates, expunged mail) are dropped.
+
+    So is a message more than was asked for. What is dropped is counted: ProtocolError when that has no end.
+    """
 
     def __init__(self, protocol: Protocol, uids: str, buffer_bytes: int) -> None:
         super().__init__("FETCH", protocol.new_tag(), uids, _ITEMS, prefix="UID")
         self.queue: deque[Fetched] = deque()
         self._queued_bytes = 0
+        self._due_count = _asked_count(uids)
         self._protocol = protocol
         self._buffer_bytes = buffer_bytes
         self._held = False
 
     def receive(self, response: list[Part]) -> None:
         """Queue a message; hold the connection when too much waits."""
-        if not is_fetch(first_line(response)):
+        if self._due_count == 0 or not _may_be_message(response):
+            self.spend(cost_bytes(response) + sum(part.size for part in response if isinstance(part, Skipped)))
             return
         answer = parse_fetch(response)
-        if answer.uid is None or answer.body is None:
-            return
         body = answer.body
+        if answer.uid is None or body is None:
+            self.spend(_VAIN_TIMES * cost_bytes(response))
+            return
         raw, size = (b"", body.size) if isinstance(body, Skipped) else (body, len(body))
-        self.queue.append(
-            Fetched(
-                uid=answer.uid,
-                raw=raw,
-                size_bytes=size,
-                received_at=answer.received_at,
-                flags=answer.flags,
-                whole=not isinstance(body, Skipped),
-            )
-        )
-        self._queued_bytes += len(raw) + _MESSAGE_BYTES
+        self._keep(Fetched(answer.uid, raw, size, answer.received_at, answer.flags, not isinstance(body, Skipped)))
+
+    def take_whole(self, data: bytes, at: int) -> int:
+        """As `receive`, for the messages of the usual form: a fifth of the time of going through lines and tokens."""
+        traced = self._protocol.trace is not None
+        while self._due_count and (found := _WHOLE.match(data, at)):
+            line, number, flags, date, digits = found.groups()
+            start = found.end()
+            stop = start + int(digits)
+            if number is None or not 0 < (uid := int(number)) <= MAX_UID or not data.startswith(b")\r\n", stop):
+                break
+            if traced:
+                self._protocol.note_line(line)
+                self._protocol.note_line(_END)
+            received_at = None if date is None else internal_date(date)
+            self._keep(Fetched(uid, data[start:stop], stop - start, received_at, _flags(flags or b"")))
+            at = stop + 3
+        return at
+
+    def _keep(self, message: Fetched) -> None:
+        self._due_count -= 1
+        self.queue.append(message)
+        self._queued_bytes += _cost_bytes(message)
         if self._queued_bytes > self._buffer_bytes and not self._held:
             self._held = True
             self._protocol.hold()
@@ -66,7 +107,7 @@ class Fetch(Asked):
             message = self.queue.popleft()
             batch.append(message)
             taken += len(message.raw)
-        self._queued_bytes -= taken + len(batch) * _MESSAGE_BYTES
+            self._queued_bytes -= _cost_bytes(message)
         if self._held and self._queued_bytes <= self._buffer_bytes // 2:
             self._held = False
             self._protocol.go_on()
@@ -78,6 +119,29 @@ class Fetch(Asked):
             raise self.failure
         if self.result == "BAD":
             raise CommandRefused("fetch", "the server answered BAD to FETCH", reply=self.words)
+
+
+@lru_cache(maxsize=256)
+def _flags(listed: bytes) -> tuple[str, ...]:
+    """The same few combinations come again and again."""
+    return tuple(flag.decode("utf-8", "replace") for flag in listed.split())
+
+
+def _may_be_message(response: list[Part]) -> bool:
+    line = first_line(response)
+    return is_fetch(line) and (len(response) > 1 or b"BODY[" in line.upper())
+
+
+def _asked_count(uids: str) -> int:
+    try:
+        return len(UidSet.parse(uids.encode()))
+    except ProtocolError:
+        return _OPEN_COUNT
+
+
+def _cost_bytes(message: Fetched) -> int:
+    flags = message.flags
+    return len(message.raw) + _MESSAGE_BYTES + len(flags) * _FLAG_BYTES + sum(map(len, flags))
 
 
 @final

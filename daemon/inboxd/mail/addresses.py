@@ -22,6 +22,10 @@ _TOKEN = re.compile(
     r"""|(?P<mark>[(),:;])|(?P<text>[^"<(\[),:;]+)""",
     re.DOTALL,
 )
+# What most mailboxes look like: nothing that the scan would take apart but a phrase, perhaps quoted, and an address.
+_PLAIN = re.compile(
+    r'(?:([^"<>()\[\],:;]*)|\s*"([^"\\]*)"\s*)<([A-Za-z0-9_.!#$%&\'*+/?^`{|}~=-]+@[A-Za-z0-9_.-]+)>\s*|\s*([A-Za-z0-9_.+-]+@[A-Za-z0-9_.-]+)\s*'
+)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 # A phrase and one angle-addr (RFC 5322 §3.4): nothing that would make it two mailboxes, a group or a comment.
 _NAMED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^"<>()\[\],:;\\])*<[^<>]*>\Z')
@@ -61,8 +65,17 @@ def read(values: Sequence[str]) -> tuple[Address, ...]:
     """The mailboxes of address fields, groups flattened (RFC 5322 §3.4), at most 1,000. Garbage yields what it can."""
     found: list[Address] = []
     for value in values:
-        _read_field(value, found)
+        plain = [_PLAIN.fullmatch(part) for part in value.split(",")] if len(value) < MAX_SHOWN else [None]
+        if None in plain:
+            _read_field(value, found)
+        else:
+            found += [_plain(one) for one in plain if one is not None]
     return tuple(found[:MAX_ADDRESSES])
+
+
+def _plain(found: re.Match[str]) -> Address:
+    name, quoted, angle, bare = found.groups()
+    return Address(raw=decode_words(found[0]), address=angle or bare, name=decode_words(name or quoted or "") or None)
 
 
 def _read_field(value: str, found: list[Address]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import lru_cache
 
 # What senders mean by a label (WHATWG Encoding Standard §4.2, read 2026-11): the superset their software really used.
 _MEANT = {
@@ -70,6 +71,7 @@ def _without_nul(text: str) -> str:
     return text.replace("\0", "") if "\0" in text else text
 
 
+@lru_cache(maxsize=256)
 def _codec(charset: str | None) -> str | None:
     if not charset:
         return None

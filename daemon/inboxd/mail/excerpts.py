@@ -10,6 +10,9 @@ MAX_EXCERPT: Final = 250
 MAX_WORDS: Final = 8_000
 MAX_TEXT: Final = 32_768
 MAX_HTML: Final = 65_536
+# Enough of most HTML. What was cut in two at its end, a character reference perhaps, must not be among the words.
+_FIRST_HTML: Final = 16_384
+_TORN: Final = 128
 
 # Whatever is left open takes the rest, which keeps each pass linear (html.parser is quadratic on some inputs).
 _HIDDEN = re.compile(
@@ -43,13 +46,18 @@ def excerpt_of(words: str) -> str | None:
 
 def words_of_text(text: str) -> str:
     """The first 8,000 characters among the first 32 KiB of plain text, white space collapsed."""
-    words = _collapse(text[: MAX_WORDS + MAX_WORDS // 4])
-    return words if len(words) == MAX_WORDS else _collapse(text[:MAX_TEXT])
+    first = text[: MAX_WORDS + MAX_WORDS // 4]
+    words = _collapse(first)
+    return words if len(words) == MAX_WORDS or len(first) == len(text) else _collapse(text[:MAX_TEXT])
 
 
 def words_of_html(source: str) -> str:
     """The first 8,000 visible characters among the first 64 KiB of HTML, white space collapsed."""
-    return _collapse(html.unescape(without_markup(source[:MAX_HTML], " ")))
+    for most in (_FIRST_HTML, MAX_HTML):
+        words = _collapse(html.unescape(without_markup(source[:most], " ")), MAX_WORDS + _TORN)
+        if len(words) > MAX_WORDS + _TORN // 2 or len(source) <= most:
+            break
+    return words[:MAX_WORDS].rstrip()
 
 
 def without_markup(source: str, mark: str) -> str:
@@ -57,7 +65,7 @@ def without_markup(source: str, mark: str) -> str:
     return _TAG.sub(mark, _INLINE.sub("", _HIDDEN.sub("", source)))
 
 
-def _collapse(text: str) -> str:
+def _collapse(text: str, most: int = MAX_WORDS) -> str:
     if not text.isascii():
         text = _INVISIBLE.sub("", text)
-    return " ".join(text.replace("\0", "").split())[:MAX_WORDS].rstrip()
+    return " ".join(text.replace("\0", "").split())[:most].rstrip()

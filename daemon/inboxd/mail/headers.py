@@ -22,7 +22,7 @@ MAX_PARAMETERS = 8_192
 MAX_LINE = 4_096
 MAX_ID = 998
 
-_END = re.compile(rb"\r?\n\r?\n|\r\r")
+_ENDS = {True: (b"\n\r\n", b"\n\n", b"\r\r"), False: (b"\n\n", b"\n\r\n", b"\r\r")}
 _NAME = re.compile(rb"[!-9;-~]+[ \t]*\Z")
 _WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
 # An unterminated quote takes the rest, which keeps the scan linear.
@@ -66,8 +66,14 @@ def block_end(raw: bytes) -> int:
     """Where the header block at the top of a mail ends, its last line break not counted; at most 1 MiB in."""
     if raw[:1] in {b"\n", b"\r"}:
         return 0
-    end = _END.search(raw, 0, MAX_BLOCK_BYTES)
-    return end.start() if end else min(len(raw), MAX_BLOCK_BYTES)
+    end = most = min(len(raw), MAX_BLOCK_BYTES)
+    first = raw.find(b"\n", 0, most)
+    # The likely one first: the search for the others then ends where it was found.
+    for mark in _ENDS[first > 0 and raw[first - 1] == 0x0D]:
+        found = raw.find(mark, 0, min(end + len(mark), most))
+        if 0 <= found < end:
+            end = found
+    return end - 1 if end < most and raw[end] == 0x0A and raw[end - 1] == 0x0D else end
 
 
 def without_text(raw: bytes) -> bytes:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from inboxd.errors import StoreError
+from inboxd.store import driver
 
 BUSY_MILLISECONDS = 5000
 POSTGRES_CONNECTIONS = 10
@@ -103,7 +104,7 @@ def _sqlite_engine(url: URL, connections: int, pragmas: tuple[str, ...], begin: 
         hide_parameters=True,
         json_serializer=_to_json,
         # The driver then begins nothing by itself, and the begin event decides.
-        connect_args={"isolation_level": None},
+        connect_args={"isolation_level": None, "async_creator_fn": driver.connect},
     )
     event.listen(engine.sync_engine, "connect", partial(_set_pragmas, pragmas))
     event.listen(engine.sync_engine, "begin", partial(_begin, begin))

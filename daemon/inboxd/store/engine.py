@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar, final
 
+from sqlalchemy import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import StoreError
@@ -67,6 +68,11 @@ class Store:
         self._write_turns = asyncio.Semaphore(database.writers)
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
+
+    @property
+    def dialect(self) -> Dialect:
+        """What SQLAlchemy knows of the database."""
+        return self._database.writer.dialect
 
     async def read(self, fn: Work[T]) -> T:
         """What `fn` makes of one consistent view of the database. Reads do not wait for writes."""

@@ -13,6 +13,7 @@ from inboxd.errors import NotFound
 from inboxd.mails import Attachment, Cursor, Digest, Incoming, Message, Outcome, Outline, Place
 from inboxd.model import ConnectorId, EventId, InboxId, MessageFilter, MessageId, Page, Window, utc_now
 from inboxd.store import batches, deliveries, searching
+from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
 from inboxd.store.rows import (
     Condition,
@@ -88,9 +89,27 @@ async def add_batch(
     is None or backwards. The event is counted when something was stored. NotFound when the connector is gone. If
     cancelled, the batch is committed whole or not at all; adding it again is harmless.
     """
+    return await add_ready(store, place, inbox_id, prepare(store, incoming), last_uid=last_uid, event_id=event_id)
+
+
+def prepare(store: Store, incoming: Sequence[Incoming]) -> list[Ready]:
+    """A batch, or a part of it, made ready for `add_ready`; blocking, for a thread."""
+    return batches.prepare(store.dialect, incoming)
+
+
+async def add_ready(
+    store: Store,
+    place: Place,
+    inbox_id: InboxId,
+    ready: Sequence[Ready],
+    *,
+    last_uid: int | None = None,
+    event_id: EventId | None = None,
+) -> Outcome:
+    """As `add_batch`."""
 
     async def work(connection: AsyncConnection) -> Outcome:
-        return await batches.add(connection, place, inbox_id, incoming, last_uid, event_id)
+        return await batches.add(connection, place, inbox_id, ready, last_uid, event_id)
 
     return await store.write(work)
 

@@ -42,7 +42,7 @@ def translated(url: URL) -> Generator[None]:
     """
     try:
         yield
-    except exc.IntegrityError as error:
+    except (exc.IntegrityError, sqlite3.IntegrityError) as error:
         raise Conflict("what the change refers to does not exist any more, or what it adds exists already") from error
     except _FOREIGN as error:
         raise _store_error(error, _place(url)) from error
