@@ -146,7 +146,7 @@ def flag_list(flags: Sequence[str]) -> str:
 def date_time(moment: datetime) -> str:
     """A moment for APPEND, which becomes the message's INTERNALDATE (RFC 3501 §9), quoted."""
     utc = moment.astimezone(UTC)
-    month = _MONTHS[utc.month - 1].decode().title()
+    month = _MONTHS[utc.month - 1].title()
     return f'"{utc.day:02}-{month}-{utc.year:04} {utc:%H:%M:%S} +0000"'
 
 
