@@ -252,6 +252,36 @@ async def test_changing_what_is_read_begins_the_mailbox_anew(site: Site) -> None
     assert await messages.considered(site.services.store, Place(connector_id, "INBOX", 7), 0) == {40}
 
 
+async def test_several_folders_are_kept_changed_and_cleared(site: Site) -> None:
+    made, path = await _with_imap(site, folders=["*", "-Lists/*", "\\Junk"])
+    assert (await site.ask("GET", path)).json["result"]["folders"] == ["*", "-Lists/*", "\\Junk"]
+    assert (await _account(site, made)).folders == ("*", "-Lists/*", "\\Junk")
+    assert (await site.ask("PATCH", path, {"selectFolder": "Work"})).json["folders"] == ["*", "-Lists/*", "\\Junk"]
+    assert (await site.ask("PATCH", path, {"folders": ["INBOX", "Räume"]})).json["folders"] == ["INBOX", "Räume"]
+    assert (await site.ask("PATCH", path, {"folders": []})).json["folders"] == []
+    assert (await _account(site, made)).folders == ()
+
+
+@pytest.mark.parametrize("folders", [[""], ["-"], ["\\Spam"], ["a\r\nb"], "INBOX", ["x"] * 1001])
+async def test_folders_that_mean_nothing_are_refused(site: Site, folders: object) -> None:
+    made = await site.new_connector()
+    answer = await site.ask("POST", f"/connectors/{made['id']}/imap", IMAP | {"folders": folders})
+    assert (answer.status, "folders" in answer.json["message"]) == (400, True)
+
+
+async def test_changing_what_is_read_begins_every_mailbox_anew(site: Site) -> None:
+    made, path = await _with_imap(site, folders=["INBOX", "Work"])
+    connector_id = ConnectorId(UUID(made["id"]))
+    for mailbox in ("INBOX", "Work"):
+        await messages.set_cursor(site.services.store, Place(connector_id, mailbox, 7), 40)
+    await site.ask("PATCH", path, {"folders": ["*"]})
+    cursors = [await messages.cursor(site.services.store, connector_id, name) for name in ("INBOX", "Work")]
+    assert [cursor.last_uid for cursor in cursors if cursor] == [40, 40]
+    await site.ask("PATCH", path, {"searchTerms": "UNSEEN"})
+    cursors = [await messages.cursor(site.services.store, connector_id, name) for name in ("INBOX", "Work")]
+    assert [(cursor.uidvalidity, cursor.last_uid) for cursor in cursors if cursor] == [(7, 0), (7, 0)]
+
+
 async def test_unknown_connectors_and_connections_are_404(site: Site) -> None:
     made = await site.new_connector()
     for kind, host in (("imap", "imapHost"), ("smtp", "smtpHost")):

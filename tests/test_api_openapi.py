@@ -28,7 +28,11 @@ OPERATIONS: Final[dict[str, dict[str, Any]]] = {
     operation["operationId"]: operation for methods in DOCUMENT["paths"].values() for operation in methods.values()
 }
 # Fields of our own in MailSlurp's models.
-OURS: Final = {("CreateWebhookOptions", "enabled")}
+OURS: Final = {
+    ("CreateWebhookOptions", "enabled"),
+    ("ConnectorImapConnectionDto", "folders"),
+    ("CreateConnectorImapConnectionOptions", "folders"),
+}
 
 
 @pytest_asyncio.fixture

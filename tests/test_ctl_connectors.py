@@ -27,6 +27,7 @@ host = "imap.example.com"
 port = 1143
 tls = "starttls"
 folder = "Räume"
+folders = ["*", "-Räume/*", ""]
 search = 'UNSEEN FROM "shop"'
 
 [smtp]
@@ -151,6 +152,7 @@ def test_add_reads_a_toml_file_and_options_win(daemon: StandIn, toml: Path) -> N
         "imapSsl": False,
         "startTls": True,
         "selectFolder": "Räume",
+        "folders": ["*", "-Räume/*"],
         "searchTerms": 'UNSEEN FROM "shop"',
         "imapPassword": "imap secret",
         "enabled": True,
@@ -172,6 +174,8 @@ def test_add_reads_a_toml_file_and_options_win(daemon: StandIn, toml: Path) -> N
         ("imap.port = true", "imap.port must be a whole number"),
         ("imap.port = 70000", "imap.port: 70000 is not in the range"),
         ("imap.tls = 'ssl'", "imap.tls: 'ssl' is not one of"),
+        ("imap.folders = 'INBOX'", "imap.folders must be a list of texts"),
+        ("imap.folders = ['INBOX', 1]", "imap.folders must be a list of texts"),
         ("interval = 0", "interval: 0 is not in the range"),
         ("sync = 'yes'", "sync must be true or false"),
         ("email = 1", "email must be text in quotes"),

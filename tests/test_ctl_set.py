@@ -42,6 +42,16 @@ def test_set_changes_only_what_is_given(daemon: StandIn) -> None:
     ]
 
 
+def test_set_changes_the_folders_followed_and_shows_them(daemon: StandIn) -> None:
+    daemon.add_connector("work")
+    assert change(daemon, "--folder", "*", "--folder", "-Lists/*") == [
+        ("PATCH", "imap", {"imapHost": "imap.example.com", "folders": ["*", "-Lists/*"]})
+    ]
+    assert "folders       *, -Lists/*" in call(daemon, "connector", "show", "work").stdout
+    assert change(daemon, "--folder", "")[1:] == [("PATCH", "imap", {"imapHost": "imap.example.com", "folders": []})]
+    assert "folders" not in call(daemon, "connector", "show", "work").stdout
+
+
 def test_set_renames_and_keeps_the_rest(daemon: StandIn) -> None:
     daemon.add_connector("work")
     assert change(daemon, "--name", "job") == [

@@ -42,6 +42,7 @@ def open_account(vault: Vault, connection: Connection) -> Account:
         ssl_protocols=connection.ssl_protocols,
         select_folder=connection.select_folder or DEFAULT_MAILBOX,
         search_terms=connection.search_terms,
+        folders=connection.folders,
     )
 
 

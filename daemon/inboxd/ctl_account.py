@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,20 +37,22 @@ class Key:
     help: str
     metavar: str | None = None
     wire: str | None = None
+    many: bool = False
 
     @property
     def flag(self) -> str:
-        """The option's spelling. A search is an IMAP matter alone, so its option goes without the half."""
-        return "--" + self.name.replace("imap.search", "search").replace(".", "-").replace("_", "-")
+        """The option's spelling. What is an IMAP matter alone goes without the half; one option is one of many."""
+        return "--" + _SHORT.get(self.name, self.name).replace(".", "-").replace("_", "-")
 
     @property
     def toml_type(self) -> type:
         """What the key must hold in a TOML file."""
-        if isinstance(self.type, click.types.BoolParamType):
-            return bool
+        if self.many or isinstance(self.type, click.types.BoolParamType):
+            return list if self.many else bool
         return int if isinstance(self.type, click.IntRange) else str
 
 
+_SHORT = {"imap.search": "search", "imap.folders": "folder"}
 NAME = Key("name", click.STRING, "Name of the connector.")
 SYNC = Key("sync", click.BOOL, "Fetch new mail by itself.")
 KEYS = (
@@ -60,6 +62,15 @@ KEYS = (
     Key("imap.tls", _TLS, "How the connection is secured; by default what the port stands for, else implicit."),
     Key("imap.user", click.STRING, "Login name; by default the email address.", "USER", "imapUsername"),
     Key("imap.folder", click.STRING, "Folder to read; INBOX by default.", "FOLDER", "selectFolder"),
+    Key(
+        "imap.folders",
+        click.STRING,
+        "Folder to follow instead, a pattern with *, or a special use such as \\Sent; behind a - to leave it out. "
+        "Repeat it for more; '' for none.",
+        "FOLDER",
+        "folders",
+        many=True,
+    ),
     Key("imap.search", click.STRING, "Only mails an IMAP SEARCH finds, e.g. 'UNSEEN'.", "TERMS", "searchTerms"),
     Key("smtp.host", click.STRING, "SMTP server.", "HOST", "smtpHost"),
     Key("smtp.port", _PORT, "Its port; by default the one of the TLS mode.", "PORT", "smtpPort"),
@@ -85,15 +96,22 @@ def account_options(command: F) -> F:
     """Decorates a command with an option for each key; the command gets them as `given`, to be put into `form`."""
     for key in reversed(KEYS):
         name = key.name.replace(".", "__")
-        command = click.option(key.flag, name, type=key.type, metavar=key.metavar, help=key.help)(command)
+        option = click.option(key.flag, name, type=key.type, metavar=key.metavar, help=key.help, multiple=key.many)
+        command = option(command)
     command = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")(command)
     return click.option("--file", "toml", type=_FILE, metavar="FILE", help="Read all this from a TOML file.")(command)
 
 
 def form(given: Form, toml: Path | None) -> Form:
     """The file's keys with the options laid over them; only what was said is in it."""
-    options = {name.replace("__", "."): value for name, value in given.items() if value is not None}
+    options = {name.replace("__", "."): value for name, value in given.items() if value is not None and value != ()}
+    options |= {name: _listed(value) for name, value in options.items() if isinstance(value, tuple)}
     return (read_toml(toml) if toml is not None else {}) | options
+
+
+def _listed(values: Iterable[str]) -> list[str]:
+    """What was given more than once; an empty text stands for none."""
+    return [value for value in values if value]
 
 
 def read_toml(path: Path) -> Form:
@@ -123,8 +141,11 @@ def _flattened(document: Row) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(path: Path, key: Key, value: Any) -> Any:
-    if type(value) is not key.toml_type:
+    entries: list[Any] = cast("list[Any]", value) if isinstance(value, list) else []
+    if type(value) is not key.toml_type or not all(isinstance(entry, str) for entry in entries):
         raise BadInput(f"{path}: {key.name} must be {_TOML_WORDS[key.toml_type]}")
+    if key.many:
+        return _listed(entries)
     try:
         converted = key.type.convert(value, None, None)
     except click.BadParameter as error:
@@ -132,7 +153,12 @@ def _checked(path: Path, key: Key, value: Any) -> Any:
     return path.parent / converted.expanduser() if isinstance(converted, Path) else converted
 
 
-_TOML_WORDS = {bool: "true or false", int: "a whole number", str: "text in quotes"}
+_TOML_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    str: "text in quotes",
+    list: "a list of texts, in brackets",
+}
 
 
 def connection_json(filled: Form, half: str) -> Row:

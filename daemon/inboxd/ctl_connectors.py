@@ -175,7 +175,12 @@ def _print_whole(whole: Row) -> None:
         *((half, _connection_line(whole[half], half)) for half in HALVES),
     ]
     if imap := whole["imap"]:
-        pairs += [("folder", imap.get("selectFolder") or "INBOX"), ("search", imap.get("searchTerms") or "everything")]
+        followed = [("folders", ", ".join(imap["folders"]))] if imap.get("folders") else []
+        pairs += [
+            ("folder", imap.get("selectFolder") or "INBOX"),
+            *followed,
+            ("search", imap.get("searchTerms") or "everything"),
+        ]
     pairs += [
         ("sync", _sync_line(settings)),
         ("state", shown_state(state)),

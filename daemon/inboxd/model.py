@@ -175,7 +175,8 @@ class Connection:
 
     `ssl_trust`: `*` accepts any certificate, else a comma-separated list of host names whose certificate is accepted
     without verification. `ssl_protocols`: a subset of TLSv1.2, TLSv1.3. `mechanisms`: the SASL mechanisms allowed,
-    empty for any. `select_folder` and `search_terms` concern IMAP alone.
+    empty for any. `select_folder`, `search_terms` and `folders` concern IMAP alone: the mailbox to read, or with
+    `folders` those to follow (see `imap.choosing`).
     """
 
     id: UUID
@@ -194,6 +195,7 @@ class Connection:
     ssl_protocols: tuple[str, ...] = ()
     select_folder: str | None = None
     search_terms: str | None = None
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,7 @@ class Account:
     ssl_protocols: tuple[str, ...] = ()
     select_folder: str = "INBOX"
     search_terms: str | None = None
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from inboxd import logs, net
-from inboxd.accounts import DEFAULT_MAILBOX, open_account, seal_password
+from inboxd.accounts import open_account, seal_password
 from inboxd.api.wire.connections import (
     ConnectorImapConnectionDto,
     ConnectorImapConnectionTestResult,
@@ -22,7 +22,6 @@ from inboxd.api.wire.connections import (
 )
 from inboxd.api.wire.wishes import Wish, fresh, merged
 from inboxd.errors import Invalid, NotFound
-from inboxd.mails import Place
 from inboxd.model import Account, Connection, ConnectorId, Kind, Secret, Step, Tls
 from inboxd.probe import probe
 from inboxd.services import Services
@@ -181,14 +180,11 @@ def _mail_of(connection: Connection) -> tuple[str | None, ...]:
 
 
 async def _read_anew(services: Services, connection: Connection) -> None:
-    """Begin the mailbox from its first UID: the cursor passed over mails that the connection now shows.
+    """Begin the mailboxes from their first UID: the cursors passed over mails that the connection now shows.
 
     The old supervisor was stopped before, so that it cannot move the cursor on; the new one may have read it already.
     """
-    mailbox = connection.select_folder or DEFAULT_MAILBOX
-    cursor = await messages.cursor(services.store, connection.connector_id, mailbox)
-    if cursor is not None and cursor.last_uid:
-        await messages.set_cursor(services.store, Place(connection.connector_id, mailbox, cursor.uidvalidity), 0)
+    if await messages.rewind(services.store, connection.connector_id):
         services.roster.refresh(connection.connector_id)
 
 

@@ -92,7 +92,7 @@ def find_sent(folders: Sequence[Folder]) -> str | None:
     for folder in open_ones:
         if "\\sent" in folder.attributes:
             return folder.name
-    ranked = [(rank, folder.name) for folder in open_ones if (rank := _RANKS.get(_own_name(folder))) is not None]
+    ranked = [(rank, folder.name) for folder in open_ones if (rank := _RANKS.get(own_name(folder))) is not None]
     return min(ranked)[1] if ranked else None
 
 
@@ -101,7 +101,7 @@ def find_all_mail(folders: Sequence[Folder]) -> str | None:
     return next((folder.name for folder in folders if folder.selectable and "\\all" in folder.attributes), None)
 
 
-def _own_name(folder: Folder) -> str:
+def own_name(folder: Folder) -> str:
     """The last level of a name, folded; empty where the levels above it are other than INBOX or [Gmail]."""
     levels = _folded(folder.name).split(folder.delimiter.casefold()) if folder.delimiter else [_folded(folder.name)]
     return levels[-1] if len(levels) == 1 or (len(levels) == 2 and levels[0] in _PARENTS) else ""

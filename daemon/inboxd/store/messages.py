@@ -63,6 +63,16 @@ async def set_cursor(store: Store, place: Place, last_uid: int) -> None:
     await store.write(work)
 
 
+async def rewind(store: Store, connector_id: ConnectorId) -> bool:
+    """Put the cursors of all the connector's mailboxes before their first UID; whether one was elsewhere."""
+    moved = update(CURSORS).where(CURSORS.c.connector_id == connector_id, CURSORS.c.last_uid > 0).values(last_uid=0)
+
+    async def work(connection: AsyncConnection) -> bool:
+        return (await connection.execute(moved)).rowcount > 0
+
+    return await store.write(work)
+
+
 async def considered(store: Store, place: Place, above_uid: int) -> set[int]:
     """The UIDs above `above_uid` that are stored or were removed by a user: there is no need to fetch them."""
 

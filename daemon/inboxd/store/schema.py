@@ -108,6 +108,7 @@ CONNECTIONS = Table(
     Column("ssl_protocols", Strings, nullable=False),
     Column("select_folder", CleanText),
     Column("search_terms", CleanText),
+    Column("folders", Strings, nullable=False),
     UniqueConstraint("connector_id", "kind"),
 )
 

@@ -11,8 +11,10 @@ from pydantic import AfterValidator, Field, SecretStr
 from inboxd.api.wire.search_terms import check_terms
 from inboxd.api.wire.shapes import Answer, Date, Host, Line, Port, Request, Sparse, host_name, one_line
 from inboxd.api.wire.wishes import Wish
+from inboxd.imap.choosing import problem_of
 from inboxd.model import Connection, Kind, Secret, Step, Tls
 
+MOST_FOLDERS = 1_000
 MECHANISMS = ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "CRAM-MD5")
 PROTOCOLS = ("TLSv1.2", "TLSv1.3")
 _MASK = re.compile(r"[*•]*")
@@ -52,6 +54,12 @@ def _hello_name(text: str) -> str:
     return host_name(text) if text else text
 
 
+def _folder(key: str) -> str:
+    if (problem := problem_of(key)) is not None:
+        raise ValueError(problem)
+    return key
+
+
 def _no_proxy(wanted: bool) -> bool:
     if wanted:
         raise ValueError("proxies are not supported by this version; leave it out or false")
@@ -72,6 +80,7 @@ Protocols = Annotated[
 ]
 Trust = Annotated[Line, AfterValidator(_trust)]
 SearchKeys = Annotated[Line, AfterValidator(check_terms)]
+Folders = Annotated[list[Annotated[Line, AfterValidator(_folder)]], Field(max_length=MOST_FOLDERS)]
 
 
 class ConnectionOptions(Request):
@@ -88,6 +97,8 @@ class ConnectionOptions(Request):
 
 
 class CreateConnectorImapConnectionOptions(ConnectionOptions):
+    """`folders`, which MailSlurp does not have, are the mailboxes to follow instead of `selectFolder`."""
+
     imap_host: Host | None = None
     imap_port: Port | None = None
     imap_ssl: bool | None = None
@@ -95,6 +106,7 @@ class CreateConnectorImapConnectionOptions(ConnectionOptions):
     imap_password: Password | None = None
     select_folder: Line | None = None
     search_terms: SearchKeys | None = None
+    folders: Folders | None = None
     mechanisms: Mechanisms | None = None
 
     def wish(self) -> Wish:
@@ -114,6 +126,7 @@ class CreateConnectorImapConnectionOptions(ConnectionOptions):
             enabled=self.enabled,
             select_folder=self.select_folder,
             search_terms=self.search_terms,
+            folders=self.folders,
         )
 
 
@@ -162,6 +175,7 @@ class ConnectorImapConnectionDto(Answer):
     imap_ssl: bool
     select_folder: str | None
     search_terms: str | None
+    folders: list[str]
     start_tls: bool
     proxy_host: None = None
     proxy_port: None = None
@@ -185,6 +199,7 @@ class ConnectorImapConnectionDto(Answer):
             imap_ssl=connection.tls is Tls.IMPLICIT,
             select_folder=connection.select_folder,
             search_terms=connection.search_terms,
+            folders=list(connection.folders),
             start_tls=connection.tls is Tls.STARTTLS,
             local_host_name=connection.local_host_name,
             mechanisms=list(connection.mechanisms),

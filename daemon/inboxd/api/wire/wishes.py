@@ -43,6 +43,7 @@ class Wish:
     enabled: bool | None
     select_folder: str | None = None
     search_terms: str | None = None
+    folders: list[str] | None = None
 
 
 def secured(wish: Wish) -> Tls:
@@ -77,6 +78,7 @@ def fresh(wish: Wish, connector_id: ConnectorId) -> Connection:
         ssl_protocols=tuple(wish.ssl_protocols or ()),
         select_folder=wish.select_folder or None,
         search_terms=wish.search_terms or None,
+        folders=tuple(wish.folders or ()),
     )
 
 
@@ -96,6 +98,7 @@ def merged(wish: Wish, stored: Connection) -> Connection:
         ssl_protocols=stored.ssl_protocols if wish.ssl_protocols is None else tuple(wish.ssl_protocols),
         select_folder=_merged_text(wish.select_folder, stored.select_folder),
         search_terms=_merged_text(wish.search_terms, stored.search_terms),
+        folders=stored.folders if wish.folders is None else tuple(wish.folders),
     )
     if wish.password is None and stored.sealed_password is not None:
         for field, astray in _redirections(stored, changed):
