@@ -21,7 +21,7 @@ SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
     "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts",
-    "sections settings logs metrics net clock notify",
+    "sections settings logs metrics net clock notify logins",
     "imap smtp mail post bus store vault handover",
     (
         "accounts dial roster connector sync direct accepting sender lane chores waiter matching probe flags indexer"

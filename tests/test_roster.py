@@ -223,6 +223,47 @@ async def test_logins_that_fail_or_are_cancelled_give_their_place_at_the_gate_ba
         await eventually(lambda: mailbox.idlers == 1)
 
 
+async def test_start_reads_the_store_as_often_for_many_as_for_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_single(*_: Any) -> None:
+        raise AssertionError("read one by one")
+
+    async with serving() as (mailbox, port):
+        for number in range(20):
+            await bench.link(port, f"c{number}")
+        for name in ("get", "connection", "sync_settings"):
+            monkeypatch.setattr(connectors, name, no_single)
+        async with supervised(bench):
+            await eventually(lambda: mailbox.idlers == 20)
+
+
+async def test_change_during_the_start_is_not_lost(bench: Bench) -> None:
+    async with serving(1) as (mailbox, port):
+        for number in range(10):
+            await bench.link(port, f"c{number}")
+        last = await bench.link(port, "last")
+        async with supervised(bench):
+            await settled(lambda: len(supervisors(bench)))
+            await connectors.update(bench.store, replace(last.connector, enabled=False))
+            bench.roster.refresh(last.connector.id)
+            await eventually(lambda: mailbox.idlers == mailbox.open == 10)
+            assert state(last) is State.OFF
+
+
+@pytest.mark.parametrize("budget", ["logins_per_second", "logins_per_host_second"])
+async def test_who_is_over_the_login_budget_has_not_connected_yet(bench: Bench, budget: str) -> None:
+    narrow = await make_bench(bench.store, bench.settings.state_dir, **{budget: 0.0001})
+    async with serving() as (mailbox, port):
+        linked = [await narrow.link(port, f"c{number}") for number in range(10)]
+        async with supervised(narrow):
+            await eventually(lambda: mailbox.idlers >= 1)
+            await settled(lambda: mailbox.connections)
+            assert 1 <= mailbox.connections <= 2
+            states = [state(one) for one in linked]
+            assert states.count(State.CONNECTING) == 10 - mailbox.connections
+
+
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 

@@ -175,6 +175,25 @@ async def test_runnable_connectors_are_enabled_in_every_part(store: Store) -> No
     assert not await connectors.is_runnable(store, NOBODY)
 
 
+async def test_all_that_sync_are_read_whole_at_once_and_oldest_first(store: Store, linked: Linked) -> None:
+    names = ["first", "second", "third"]
+    made = [(await link(store, name)).connector.id for name in names]
+    for key in made:
+        await connectors.put_connection(store, make_connection(key, Kind.SMTP))
+        await connectors.put_connection(store, make_connection(key))
+        await connectors.put_sync_settings(store, make_sync_settings(key))
+    off = await connectors.get(store, made[1])
+    await connectors.update(store, replace(off, enabled=False))
+    assert linked.connector.id not in made
+    synced = await connectors.synced(store)
+    assert [one.connector.id for one in synced] == await connectors.runnable(store) == [made[0], made[2]]
+    for one in synced:
+        key = one.connector.id
+        assert one.connector == await connectors.get(store, key)
+        assert one.connection == await connectors.connection(store, key, Kind.IMAP)
+        assert one.interval == await connectors.sync_settings(store, key)
+
+
 async def test_events_are_chosen_by_connector_and_type(store: Store, linked: Linked) -> None:
     other = await link(store, "other")
     here, sending = make_event(linked.connector.id), make_event(linked.connector.id, EventType.SEND, 1)

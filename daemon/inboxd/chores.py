@@ -32,6 +32,7 @@ from inboxd.errors import (
 )
 from inboxd.imap.folders import Folder, find_all_mail, find_sent
 from inboxd.imap.session import Session
+from inboxd.logins import Logins
 from inboxd.mails import Place
 from inboxd.model import Account, ConnectorId, Kind, utc_now
 from inboxd.outbox import WORK, Chore, Task
@@ -94,7 +95,7 @@ class _Chores:
         self._store = services.store
         self._group = group
         self._hint = hint
-        self._turns = asyncio.Semaphore(services.settings.imap.logins_at_once)
+        self._logins = Logins(services.settings.imap)
         self._lanes: dict[ConnectorId, _Lane] = {}
 
     async def run(self) -> None:
@@ -158,7 +159,7 @@ class _Chores:
         """All that is due in one session; what is left when that fails is put off."""
         left = deque(tasks)
         try:
-            async with dial(account, self._services.settings, turns=self._turns) as session:
+            async with dial(account, self._services.settings, logins=self._logins) as session:
                 errand = _Errand(self._services, account, session)
                 while left:
                     await errand.do(left[0])

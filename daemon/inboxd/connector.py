@@ -20,6 +20,7 @@ from inboxd.backoff import Backoff
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailServerError, NotFound, StoreError
 from inboxd.imap.session import Session
+from inboxd.logins import Logins
 from inboxd.model import (
     Account,
     Connection,
@@ -58,7 +59,7 @@ class Supervisor:
         target: sync.Target,
         settings: Settings,
         vault: Vault,
-        logins: asyncio.Semaphore,
+        logins: Logins,
         lock: asyncio.Lock,
     ) -> None:
         self.status = Status(State.OFF, utc_now())

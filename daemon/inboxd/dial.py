@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
@@ -10,23 +9,27 @@ from inboxd import net
 from inboxd.imap.opening import open_session
 from inboxd.imap.protocol import Trace
 from inboxd.imap.session import Session
+from inboxd.logins import Logins
 from inboxd.model import Account
 from inboxd.settings import Settings
 
 
 @asynccontextmanager
 async def dial(
-    account: Account, settings: Settings, trace: Trace | None = None, turns: asyncio.Semaphore | None = None
+    account: Account, settings: Settings, trace: Trace | None = None, logins: Logins | None = None
 ) -> AsyncGenerator[Session]:
     """Connect, secure, greet and log in; MailServerError with its stage when any of it fails.
 
-    `turns` is held from the connected socket to the login: servers that are out of reach hold up nobody's turn.
+    `logins` is the budget: its turn is awaited before connecting, since servers do not wait long for a login; its place
+    under way is held from the connected socket to the login, so that servers out of reach hold none.
     """
     limits = settings.imap
+    if logins is not None:
+        await logins.turn(account.host)
     sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=settings.network.allow_plaintext)
     async with AsyncExitStack() as stack:
         stack.callback(sock.close)
-        async with turns or nullcontext():
+        async with logins.under_way if logins is not None else nullcontext():
             opening = open_session(sock, account, limits, net.tls_context(account), trace)
             session = await stack.enter_async_context(opening)
         yield session

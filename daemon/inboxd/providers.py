@@ -72,6 +72,17 @@ _HABITS: dict[str, Habits] = {
 }
 
 
+# No provider says how many logins a second it takes from one address; this many have been no trouble to nobody.
+_LOGINS_PER_SECOND: dict[str, float] = dict.fromkeys(
+    ("imap.gmail.com", "imap.googlemail.com", "outlook.office365.com", "imap-mail.outlook.com"), 5.0
+)
+
+
+def logins_per_second(imap_host: str) -> float | None:
+    """How many IMAP logins a second a provider is to see from us at most; None where it is not known to be large."""
+    return _LOGINS_PER_SECOND.get(imap_host.lower())
+
+
 def habits(smtp_host: str, address: str | None) -> Habits:
     """What is known of the service at this host, for an account with this mail address."""
     found = _HABITS.get(smtp_host.lower().rstrip("."), _UNKNOWN)

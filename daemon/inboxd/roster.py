@@ -11,6 +11,7 @@ from inboxd import logs
 from inboxd.bus import Bus
 from inboxd.connector import Supervisor
 from inboxd.errors import NotFound, StoreError
+from inboxd.logins import Logins
 from inboxd.model import ConnectorId, Kind, State, Status, utc_now
 from inboxd.settings import Settings
 from inboxd.store import connectors
@@ -31,7 +32,7 @@ class Roster:
         self._store = store
         self._vault = vault
         self._bus = bus
-        self._logins = asyncio.Semaphore(settings.imap.logins_at_once)
+        self._logins = Logins(settings.imap)
         self._locks: defaultdict[ConnectorId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._supervisors: dict[ConnectorId, Supervisor] = {}
         self._left: dict[ConnectorId, Status] = {}
@@ -42,8 +43,9 @@ class Roster:
     async def run(self) -> None:
         """Supervise every runnable connector until cancelled; then all sessions are closed."""
         async with asyncio.TaskGroup() as group:
-            for connector_id in await connectors.runnable(self._store):
-                self.refresh(connector_id)
+            for known in await connectors.synced(self._store):
+                self._begin_anew(known.connector.id, group, known)
+                await asyncio.sleep(0)  # thousands begin one by one, and whoever asks meanwhile is answered
             while True:
                 self._begin_anew(await self._changed.get(), group)
 
@@ -66,14 +68,16 @@ class Roster:
         """Held by whoever reads the connector's mailbox into the store, so that two never do the same work."""
         return self._locks[connector_id]
 
-    def _begin_anew(self, connector_id: ConnectorId, group: asyncio.TaskGroup) -> None:
+    def _begin_anew(
+        self, connector_id: ConnectorId, group: asyncio.TaskGroup, known: connectors.Synced | None = None
+    ) -> None:
         tasks = self._tasks[connector_id]
         before = tuple(tasks)
         for task in before:
             if task not in self._ending:  # a second time would cut its ending short
                 self._ending.add(task)
                 task.cancel()
-        task = group.create_task(self._replace(connector_id, before))
+        task = group.create_task(self._replace(connector_id, before, known))
         tasks.add(task)
         task.add_done_callback(partial(self._drop, connector_id))
 
@@ -83,13 +87,18 @@ class Roster:
         if not self._tasks[connector_id]:
             del self._tasks[connector_id]
 
-    async def _replace(self, connector_id: ConnectorId, before: tuple[asyncio.Task[None], ...]) -> None:
-        """`before` are all that have not ended yet: one of them may be cancelled while it waits for another."""
+    async def _replace(
+        self, connector_id: ConnectorId, before: tuple[asyncio.Task[None], ...], known: connectors.Synced | None
+    ) -> None:
+        """`before` are all that have not ended yet: one of them may be cancelled while it waits for another.
+
+        What is `known` was read at the start; a change since then has asked for a refresh, which ends this one.
+        """
         if before:
             await asyncio.wait(before)
         supervisor: Supervisor | None = None
         try:
-            supervisor = await self._make(connector_id)
+            supervisor = self._supervise(known) if known is not None else await self._make(connector_id)
             if supervisor is not None:
                 self._supervisors[connector_id] = supervisor
                 _log.info("supervision_began", connector=str(connector_id))
@@ -121,13 +130,17 @@ class Roster:
             return None
         if not (connector.enabled and connection.enabled and interval.enabled):
             return None
+        return self._supervise(connectors.Synced(connector, connection, interval))
+
+    def _supervise(self, known: connectors.Synced) -> Supervisor:
+        connector = known.connector
         return Supervisor(
             connector,
-            connection,
-            interval,
-            Target(self._store, self._bus, connector_id, connector.inbox_id),
+            known.connection,
+            known.interval,
+            Target(self._store, self._bus, connector.id, connector.inbox_id),
             self._settings,
             self._vault,
             self._logins,
-            self.lock(connector_id),
+            self.lock(connector.id),
         )

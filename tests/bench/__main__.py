@@ -1,10 +1,10 @@
-"""`python -m bench [latency|first-sync|lists|waits|sending …]`: run the named benchmarks, or all."""
+"""`python -m bench [latency|first-sync|lists|waits|sending|idle …]`: run the named benchmarks, or all."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import first_sync, latency, lists, sending, waits
+from bench import first_sync, idle, latency, lists, sending, waits
 
 BENCHMARKS = {
     "latency": latency.main,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "lists": lists.main,
     "waits": waits.main,
     "sending": sending.main,
+    "idle": idle.main,
 }
 
 

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from inboxd.accounts import seal_password
 from inboxd.bus import Bus
 from inboxd.connector import Supervisor
+from inboxd.logins import Logins
 from inboxd.metrics import REGISTRY
 from inboxd.model import Account, Connection, Connector, InboxId, Kind, MessageFilter, Secret, SyncSettings, Tls, Window
 from inboxd.roster import Roster
@@ -34,6 +35,8 @@ QUICK: dict[str, Any] = {
     "retry_most_seconds": 0.05,
     "idle_jitter_seconds": 0.0,
     "command_seconds": 10.0,
+    "logins_per_second": 0.0,
+    "logins_per_host_second": 0.0,
 }
 _FETCHED = '(UID %d FLAGS (\\Recent) INTERNALDATE "04-May-2026 08:30:00 +0000" RFC822.SIZE %d BODY[%s] {%d}\r\n'
 
@@ -249,7 +252,7 @@ class Linked:
             self.target,
             self.bench.settings.model_copy(update={"imap": limits}),
             self.bench.vault,
-            asyncio.Semaphore(20),
+            Logins(limits),
             self.bench.roster.lock(self.connector.id),
         )
 

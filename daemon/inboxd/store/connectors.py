@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import final
 
 from sqlalchemy import Select, Table, and_, case, delete, func, select
 from sqlalchemy import update as update_of
@@ -18,6 +20,16 @@ from inboxd.store.schema import CONNECTIONS, CONNECTORS, SYNC_SETTINGS
 _IMAP = and_(
     CONNECTIONS.c.connector_id == CONNECTORS.c.id, CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.enabled.is_(True)
 )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A connector that syncs by itself, with what its supervisor needs."""
+
+    connector: Connector
+    connection: Connection
+    interval: SyncSettings
 
 
 async def add(
@@ -216,6 +228,26 @@ async def runnable(store: Store) -> list[ConnectorId]:
 
     async def look(connection: AsyncConnection) -> list[ConnectorId]:
         return list((await connection.execute(_runnable())).scalars())
+
+    return await store.read(look)
+
+
+async def synced(store: Store) -> list[Synced]:
+    """The connectors of `runnable`, whole, oldest first; three queries however many they are."""
+    chosen = _runnable().order_by(None)
+
+    async def look(connection: AsyncConnection) -> list[Synced]:
+        rows = await connection.execute(
+            select(CONNECTORS).where(CONNECTORS.c.id.in_(chosen)).order_by(CONNECTORS.c.seq)
+        )
+        owners = [record_of(Connector, row) for row in rows.mappings()]
+        imap = select(CONNECTIONS).where(CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.connector_id.in_(chosen))
+        ways = [record_of(Connection, row) for row in (await connection.execute(imap)).mappings()]
+        wanted = select(SYNC_SETTINGS).where(SYNC_SETTINGS.c.connector_id.in_(chosen))
+        intervals = [record_of(SyncSettings, row) for row in (await connection.execute(wanted)).mappings()]
+        way_of = {one.connector_id: one for one in ways}
+        interval_of = {one.connector_id: one for one in intervals}
+        return [Synced(one, way_of[one.id], interval_of[one.id]) for one in owners]
 
     return await store.read(look)
 
