@@ -56,6 +56,7 @@ class Client(asyncio.Protocol):
         self._read = b""
         self._user = ""
         self._idle_tag = b""
+        self._said = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -77,6 +78,7 @@ class Client(asyncio.Protocol):
 
     def announce(self) -> None:
         """Say how many mails there are."""
+        self._said = self._count
         self.transport.write(b"* %d EXISTS\r\n" % self._count)
 
     @property
@@ -95,24 +97,28 @@ class Client(asyncio.Protocol):
             self._user = base64.b64decode(rest.split()[1]).split(b"\0")[1].decode()
             self._crowd.logins.append(time.monotonic())
         elif command == b"EXAMINE":
-            said = b"* %d EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT %d] ok\r\n" % (
-                self._count,
-                self._count + 1,
-            )
+            self._said = count = self._count
+            said = b"* %d EXISTS\r\n* OK [UIDVALIDITY 1] ok\r\n* OK [UIDNEXT %d] ok\r\n" % (count, count + 1)
         elif command == b"UID":
             said = self._uids(rest)
         elif command == b"IDLE":
             self._idle_tag = tag
             self._crowd.idlers[self._user] = self
             self.transport.write(b"+ idling\r\n")
+            if self._said != self._count:
+                self.announce()
             return
         self.transport.write(said + tag + b" OK done\r\n")
 
     def _uids(self, rest: bytes) -> bytes:
         if rest.startswith(b"SEARCH"):
             return b"* SEARCH %s\r\n" % " ".join(map(str, range(1, self._count + 1))).encode()
-        number = self._count
-        return (_HEAD % (number, number, len(MAIL), len(MAIL))).encode() + MAIL + b")\r\n"
+        mails = b""
+        for span in rest.split(b" ")[1].decode().split(","):
+            first, _, last = span.replace("*", str(self._count)).partition(":")
+            for number in range(min(int(first), int(last or first)), int(last or first) + 1):
+                mails += (_HEAD % (number, number, len(MAIL), len(MAIL))).encode() + MAIL + b")\r\n"
+        return mails
 
 
 async def main() -> None:
