@@ -5,6 +5,10 @@ Labels are bounded: connectors by id, everything else from a fixed set. A connec
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import final
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -14,7 +18,10 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 from inboxd import __version__
 from inboxd.model import State
@@ -37,24 +44,83 @@ COMMANDS = (
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SLOW = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 
+
+@final
+class ConnectorGauge(Collector):
+    """A gauge labelled by connector, for thousands of them: the library's takes 800 bytes and 12 µs a scrape for each.
+
+    Used as the library's are; a value may be a function that is asked at each scrape.
+    """
+
+    def __init__(self, name: str, documentation: str, *, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._values: dict[str, float | Callable[[], float]] = {}
+        registry.register(self)
+
+    def labels(self, connector: str) -> _Cell:
+        """The connector's value, to be set."""
+        return _Cell(self._values, connector)
+
+    def remove_by_labels(self, labels: dict[str, str]) -> None:
+        """The connector has no value any more."""
+        self._values.pop(labels["connector"], None)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Without values."""
+        yield GaugeMetricFamily(self._name, self._documentation, labels=["connector"])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """With them, for the registry."""
+        family = GaugeMetricFamily(self._name, self._documentation, labels=["connector"])
+        for connector, value in self._now():
+            family.add_metric([connector], value)
+        yield family
+
+    def exposition(self) -> bytes:
+        """Its part of a scrape. Connectors' ids need no escaping."""
+        head = f"# HELP {self._name} {self._documentation}\n# TYPE {self._name} gauge\n"
+        lines = [f'{self._name}{{connector="{label}"}} {float(value)!r}\n' for label, value in self._now()]
+        return (head + "".join(lines)).encode()
+
+    def _now(self) -> Iterator[tuple[str, float]]:
+        for connector, value in tuple(self._values.items()):
+            yield connector, value() if callable(value) else value
+
+
+@final
+class _Cell:
+    __slots__ = ("_connector", "_values")
+
+    def __init__(self, values: dict[str, float | Callable[[], float]], connector: str) -> None:
+        self._values = values
+        self._connector = connector
+
+    def set(self, value: float) -> None:
+        self._values[self._connector] = value
+
+    def set_function(self, function: Callable[[], float]) -> None:
+        self._values[self._connector] = function
+
+
 BUILD = Info("inboxd_build", "The running version.", registry=REGISTRY)
 CONNECTORS = Gauge("inboxd_connectors", "Connectors by supervisor state.", ["state"], registry=REGISTRY)
-CONNECTOR_UP = Gauge(
-    "inboxd_connector_up", "1 while the connector's session is open and reading mail.", ["connector"], registry=REGISTRY
+CONNECTOR_UP = ConnectorGauge(
+    "inboxd_connector_up", "1 while the connector's session is open and reading mail.", registry=REGISTRY
 )
 CONNECTOR_PARKED = Gauge(
     "inboxd_connector_parked", "1 while the connector waits for a person, by reason.", ["connector", "reason"],
     registry=REGISTRY,
 )  # fmt: skip
-LAST_SYNC = Gauge(
-    "inboxd_connector_last_sync_timestamp_seconds", "When the connector was last known complete.", ["connector"],
-    registry=REGISTRY,
-)  # fmt: skip
-LAST_ACTIVITY = Gauge(
+LAST_SYNC = ConnectorGauge(
+    "inboxd_connector_last_sync_timestamp_seconds", "When the connector was last known complete.", registry=REGISTRY
+)
+LAST_ACTIVITY = ConnectorGauge(
     "inboxd_connector_last_server_activity_timestamp_seconds",
-    "When the IMAP server last sent a byte; 0: not since the daemon started.", ["connector"], registry=REGISTRY,
-)  # fmt: skip
-FAILURES = Gauge("inboxd_connector_consecutive_failures", "Sessions failed in a row.", ["connector"], registry=REGISTRY)
+    "When the IMAP server last sent a byte; 0: not since the daemon started.",
+    registry=REGISTRY,
+)
+FAILURES = ConnectorGauge("inboxd_connector_consecutive_failures", "Sessions failed in a row.", registry=REGISTRY)
 STORED = Counter("inboxd_messages_stored_total", "Messages committed to the store.", registry=REGISTRY)
 STORED_BYTES = Counter("inboxd_messages_stored_bytes_total", "Raw bytes of the stored messages.", registry=REGISTRY)
 DEFECTIVE = Counter(
@@ -119,6 +185,18 @@ SENDS_RESOLVED = Counter(
     registry=REGISTRY,
 )  # fmt: skip
 
+
+def _part(metric: ConnectorGauge | MetricWrapperBase) -> Callable[[], bytes]:
+    if isinstance(metric, ConnectorGauge):
+        return metric.exposition
+    alone = CollectorRegistry()
+    alone.register(metric)
+    return partial(generate_latest, alone)
+
+
+# One for each metric above, in that order.
+_PARTS = [_part(one) for one in tuple(vars().values()) if isinstance(one, ConnectorGauge | MetricWrapperBase)]
+
 # The values of counters with one label.
 _VALUES = {
     LOGINS: ("ok", "refused", "failed"),
@@ -161,4 +239,4 @@ def forget(connector: str) -> None:
 
 def exposition() -> bytes:
     """A scrape, in Prometheus' text format."""
-    return generate_latest(REGISTRY)
+    return b"".join(part() for part in _PARTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable
@@ -128,7 +129,7 @@ class _Opening:
         command = await self._link.run(Asked("CAPABILITY", self._link.tag()))
         lines = [line for r in command.responses if (line := first_line(r))[:13].upper() == b"* CAPABILITY "]
         listed = b" ".join(line[13:_CAPABILITY_BYTES] for line in lines[:_CAPABILITY_LINES])
-        self.capabilities = frozenset(listed.decode("ascii", "replace").upper().split())
+        self.capabilities = _capabilities(listed)
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
         if "STARTTLS" not in self.capabilities:
@@ -150,9 +151,11 @@ class _Opening:
         await self._ask_capabilities()
 
     def _note_tls(self) -> None:
-        secured = self._protocol.transport.get_extra_info("ssl_object")
+        transport = self._protocol.transport
+        secured = transport.get_extra_info("ssl_object")
         self.tls = secured.version() if secured is not None else None
         if self.tls is not None:
+            (transport.get_extra_info("peercert") or {}).clear()  # checked; a few KB kept as long as the session
             self._reached("tls", self.tls)
 
     async def log_in(self) -> None:
@@ -180,6 +183,12 @@ class _Opening:
         self._protocol.state = "AUTH"
         self._reached("login", mechanism)
         await self._ask_capabilities()
+
+
+@functools.lru_cache(maxsize=64)
+def _capabilities(listed: bytes) -> frozenset[str]:
+    """Shared by the sessions of a server: some name forty."""
+    return frozenset(listed.decode("ascii", "replace").upper().split())
 
 
 def _is_busy(reply: str) -> bool:

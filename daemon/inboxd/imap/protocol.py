@@ -60,6 +60,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
     def __init__(self, trace: Trace | None, literal_bytes: int) -> None:
         self.clock = asyncio.get_running_loop()
         super().__init__(self.clock)
+        del self.idle_queue, self._idle_event, self.state_condition  # of no use here, and 5 KB a session
         self.trace = trace
         self.literal_limit_bytes = literal_bytes
         self.hidden: tuple[bytes, ...] = ()  # while logging in: what no answer may repeat into logs and errors
@@ -68,10 +69,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.news = asyncio.Event()
         self.watch: asyncio.Timeout | None = None
         self.silence_seconds = 30.0
-        self.pushes = 0
-        self.arrivals = 0
+        self.pushes = self.arrivals = self.exists = 0
         self.pushed_at = 0.0
-        self.exists = 0
         self.disturbed = False
         self.bye: ServerSaidBye | None = None
         self.alerts: list[str] = []
@@ -79,14 +78,11 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.received_bytes = 0
         self._partial = bytearray()
         self._response: list[Part] = []
-        self._lines_bytes = 0
-        self._unasked_bytes = 0
-        self._literal_bytes = 0
+        self._lines_bytes = self._unasked_bytes = self._literal_bytes = 0
         self._missing_bytes = 0  # of the literal, which is collected in pieces or skipped
         self._pieces: list[bytes] = []
         self._skipping: Skipped | None = None
-        self._upgrading = False
-        self._lost = False
+        self._upgrading = self._lost = False
         self._begun_at = self.clock.time()
         self._begun_bytes = 0
         self._held_at = 0.0
