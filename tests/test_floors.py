@@ -25,7 +25,7 @@ FLOORS = (
     "imap smtp mail post bus store vault handover",
     (
         "accounts dial roster connector sync direct accepting sender lane chores waiter matching probe flags indexer"
-        " poster receiver sweeper services beat"
+        " poster receiver sweeper services beat sweep"
     ),
     "api scrape",
     "serve cli ctl* demo* __main__",

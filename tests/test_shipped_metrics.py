@@ -28,7 +28,13 @@ SCRAPE = """
 import sys
 from inboxd import metrics
 metrics.set_up()
-for gauge in (metrics.CONNECTOR_UP, metrics.LAST_SYNC, metrics.LAST_ACTIVITY, metrics.FAILURES):
+for gauge in (
+    metrics.CONNECTOR_UP,
+    metrics.LAST_SYNC,
+    metrics.LAST_ACTIVITY,
+    metrics.FAILURES,
+    metrics.LEFT_OUT,
+):
     gauge.labels("7a3f").set(1)
 metrics.CONNECTOR_PARKED.labels("7a3f", "auth").set(1)
 sys.stdout.buffer.write(metrics.exposition())
@@ -117,7 +123,7 @@ def test_everything_starts_at_zero_and_has_our_prefix(exposed: dict[str, Exposed
 
 def test_series_of_a_removed_connector_are_gone() -> None:
     before, _, after = scrape_text("forgotten").partition("# forgotten\n")
-    assert before.count("7a3f") == 5
+    assert before.count("7a3f") == 6
     assert "7a3f" not in after
     assert "never-seen" not in after
 

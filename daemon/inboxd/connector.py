@@ -9,26 +9,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, final
-from uuid import uuid4
 
 from inboxd import logs, metrics, sync
 from inboxd.accounts import open_account
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
-from inboxd.errors import CommandRefused, InboxdError, MailServerError, NotFound, StoreError
+from inboxd.errors import CommandRefused, InboxdError, MailServerError
 from inboxd.imap.session import Session
 from inboxd.logins import Logins
 from inboxd.model import (
     Account,
     Connection,
     Connector,
-    Event,
-    EventId,
-    EventStatus,
-    EventType,
     Progress,
     State,
     Status,
@@ -37,7 +33,7 @@ from inboxd.model import (
     utc_now,
 )
 from inboxd.settings import Settings
-from inboxd.store import events
+from inboxd.sweep import Sweep, followed, note_failure
 from inboxd.vault import Vault
 
 LOG_LINES: Final = 60
@@ -60,7 +56,7 @@ class Supervisor:
         settings: Settings,
         vault: Vault,
         logins: Logins,
-        lock: asyncio.Lock,
+        locks: Callable[[str], asyncio.Lock],
     ) -> None:
         self.status = Status(State.OFF, utc_now())
         self._label = str(connector.id)
@@ -70,11 +66,15 @@ class Supervisor:
         self._limits = settings.imap
         self._vault = vault
         self._logins = logins
-        self._lock = lock
+        self._locks = locks
         self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
         self._transcript: deque[str] = deque(maxlen=LOG_LINES)
         self._session: Session | None = None
         self._opened_at: float | None = None
+        self._read_at: datetime | None = None
+        self._sweep: Sweep | None = None
+        if connection.folders:
+            self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete)
         self._log = logs.logger("connector").bind(connector=self._label, name=connector.name)
         metrics.CONNECTORS.labels(State.OFF.value).inc()
         metrics.CONNECTOR_UP.labels(self._label).set(0)
@@ -86,8 +86,12 @@ class Supervisor:
         """Until the connector parks; cancellation closes the session and leaves the state OFF."""
         backoff = Backoff(self._limits.retry_first_seconds, self._limits.retry_most_seconds)
         try:
-            while await self._live_once(backoff):
-                pass
+            async with asyncio.TaskGroup() as group:
+                beside = group.create_task(self._sweep.run()) if self._sweep is not None else None
+                while await self._live_once(backoff):
+                    pass
+                if beside is not None:
+                    beside.cancel()
         finally:
             if self.status.state is not State.PARKED:
                 self._enter(State.OFF)
@@ -122,7 +126,7 @@ class Supervisor:
             self.status = replace(self.status, last_activity_at=utc_now())
         metrics.FAILURES.labels(self._label).set(backoff.failures + 1)
         if backoff.failures == 0:
-            await self._write_failure(failure)
+            await note_failure(self._target, failure, self._transcript, self._log)
         if not failure.retry:
             metrics.CONNECTOR_PARKED.labels(self._label, reason).set(1)
             self._enter(State.PARKED, str(failure))
@@ -135,26 +139,10 @@ class Supervisor:
         await asyncio.sleep(wait)
         return True
 
-    async def _write_failure(self, failure: InboxdError) -> None:
-        event = Event(
-            EventId(uuid4()),
-            self._target.connector_id,
-            EventType.SYNC,
-            EventStatus.CONNECTION_ERROR if isinstance(failure, MailServerError) else EventStatus.INTERNAL_ERROR,
-            0,
-            utc_now(),
-            message=str(failure),
-            logs="\n".join(self._transcript),
-        )
-        try:
-            await events.add(self._target.store, event)
-        except (StoreError, NotFound) as error:
-            self._log.error("event_lost", reason=str(error))
-
     # --- one session --------------------------------------------------------------------------------------------------
 
     async def _hold_session(self) -> None:
-        account = open_account(self._vault, self._connection)
+        account = self._account()
         self._transcript.clear()
         self._enter(State.CONNECTING)
         async with dial(account, self._settings, self._note, self._logins) as session:
@@ -165,8 +153,14 @@ class Supervisor:
                 self._last_activity()
                 self._session = None
 
+    def _account(self) -> Account:
+        return open_account(self._vault, self._connection)
+
     async def _read(self, session: Session, account: Account) -> None:
-        mailbox = await session.examine(account.select_folder)
+        main, *_ = await followed(session, account)
+        mailbox = await session.examine(main)
+        if self._sweep is not None:
+            self._sweep.begin(mailbox.name)
         metrics.CONNECTOR_UP.labels(self._label).set(1)
         self._log.info("session_opened", mailbox=mailbox.name, messages=mailbox.exists, tls=session.tls)
         seen, arrivals = session.pushes, session.arrivals
@@ -217,7 +211,7 @@ class Supervisor:
 
     async def _look(self, run: sync.Pass, account: Account) -> None:
         """One pass; the messages it stored are committed and announced when this returns."""
-        async with self._lock:
+        async with self._locks(run.place.mailbox):
             try:
                 if run.trigger is Trigger.PUSH and not account.search_terms and run.place.uidvalidity:
                     await sync.take_pushed(run)
@@ -229,10 +223,10 @@ class Supervisor:
         await self._finish(run)
 
     async def _finish(self, run: sync.Pass) -> None:
-        now = utc_now()
+        now = self._read_at = utc_now()
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
-        metrics.LAST_SYNC.labels(self._label).set(now.timestamp())
-        self.status = replace(self.status, last_sync_at=now, last_activity_at=now, progress=None)
+        self.status = replace(self.status, last_activity_at=now, progress=None)
+        self._note_complete()
         if run.stored:
             await sync.write_event(run, list(self._transcript))
             self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
@@ -258,9 +252,10 @@ class Supervisor:
         )
 
     def current(self) -> Status:
-        """The status, with the server's last sign of life as of now."""
+        """The status, with the server's last sign of life as of now, and what is wrong with the other mailboxes."""
         self._last_activity()
-        return self.status
+        trouble = self._sweep.trouble if self._sweep is not None else None
+        return self.status if self.status.reason or not trouble else replace(self.status, reason=trouble)
 
     def leave(self) -> Status:
         """Take this supervisor out of the metrics; it will not run again. What remains known of its connector."""
@@ -268,6 +263,17 @@ class Supervisor:
         metrics.forget(self._label)
         last = self.current()
         return Status(State.OFF, utc_now(), last_sync_at=last.last_sync_at, last_activity_at=last.last_activity_at)
+
+    def _note_complete(self) -> None:
+        """The connector is as current as the mailbox that was looked at longest ago."""
+        moments = [self._read_at]
+        if self._sweep is not None:
+            moments.append(self._sweep.complete_at)
+            metrics.LEFT_OUT.labels(self._label).set(self._sweep.left_out)
+        known = [moment for moment in moments if moment is not None]
+        if len(known) == len(moments):
+            metrics.LAST_SYNC.labels(self._label).set(min(known).timestamp())
+            self.status = replace(self.status, last_sync_at=min(known))
 
     def _note(self, line: str) -> None:
         self._transcript.append(line)

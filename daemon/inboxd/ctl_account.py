@@ -105,7 +105,8 @@ def account_options(command: F) -> F:
 def form(given: Form, toml: Path | None) -> Form:
     """The file's keys with the options laid over them; only what was said is in it."""
     options = {name.replace("__", "."): value for name, value in given.items() if value is not None and value != ()}
-    options |= {name: _listed(value) for name, value in options.items() if isinstance(value, tuple)}
+    many = [key.name for key in KEYS if key.many and key.name in options]
+    options |= {name: _listed(options[name]) for name in many}
     return (read_toml(toml) if toml is not None else {}) | options
 
 
@@ -141,8 +142,8 @@ def _flattened(document: Row) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(path: Path, key: Key, value: Any) -> Any:
-    entries: list[Any] = cast("list[Any]", value) if isinstance(value, list) else []
-    if type(value) is not key.toml_type or not all(isinstance(entry, str) for entry in entries):
+    entries: list[Any] = value if key.many and type(value) is key.toml_type else []
+    if type(value) is not key.toml_type or any(type(entry) is not str for entry in entries):
         raise BadInput(f"{path}: {key.name} must be {_TOML_WORDS[key.toml_type]}")
     if key.many:
         return _listed(entries)

@@ -6,13 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
 from datetime import datetime
-from typing import Final
+from typing import Final, final
 from uuid import uuid4
 
 from inboxd import logs, sync
 from inboxd.accounts import account_of
 from inboxd.dial import dial
-from inboxd.errors import InboxdError, MailServerError
+from inboxd.errors import CommandRefused, InboxdError, MailboxRefused, MailServerError
+from inboxd.imap.session import Session
 from inboxd.metrics import SYNCS
 from inboxd.model import (
     Account,
@@ -22,12 +23,14 @@ from inboxd.model import (
     EventType,
     InboxId,
     Kind,
+    MessageId,
     Progress,
     SyncReport,
     Trigger,
 )
 from inboxd.services import Services
 from inboxd.store import connectors, events
+from inboxd.sweep import followed
 from inboxd.sync import Pass, Target
 
 LOG_LINES: Final = 500
@@ -44,29 +47,83 @@ async def sync_now(
     mailbox: str | None,
     report: Callable[[Progress], None] | None = None,
 ) -> SyncReport:
-    """Read the connector's mailbox (or another one) now. Failures of the mail server come back in the report.
+    """Read the connector's mailboxes (or another one) now. Failures of the mail server come back in the report.
 
-    NotFound when there is no such connector. `since` limits this one sync and hides nothing from later ones.
+    Each mailbox makes an event; the report names the first. One that cannot be opened does not keep the others from
+    being read. NotFound when there is no such connector. `since` limits this one sync and hides nothing later on.
     """
     connector = await connectors.get(services.store, connector_id)
-    transcript: deque[str] = deque(maxlen=LOG_LINES)
     target = Target(services.store, services.bus, connector_id, connector.inbox_id)
-    begun: list[Pass] = []
+    round_ = _Round(services, target, since, report)
     try:
         account = await account_of(services.store, services.vault, connector_id, Kind.IMAP)
-        name = mailbox or account.select_folder
-        async with services.roster.lock(connector_id):
-            run = await _read(services, target, account, transcript, since, name, report, begun.append)
+        async with dial(account, services.settings, round_.transcript.append) as session:
+            for name in [mailbox] if mailbox else await followed(session, account):
+                try:
+                    await round_.read(session, account, name)
+                except (CommandRefused, MailboxRefused) as error:
+                    await round_.fail(error)
+            await session.log_out()
     except InboxdError as error:
+        await round_.fail(error)
+    return round_.outcome
+
+
+@final
+class _Round:
+    """The mailboxes that one request reads, one after the other, each with its event."""
+
+    def __init__(
+        self, services: Services, target: Target, since: datetime | None, report: Callable[[Progress], None] | None
+    ) -> None:
+        self.transcript: deque[str] = deque(maxlen=LOG_LINES)
+        self._services = services
+        self._target = target
+        self._since = since
+        self._report = report
+        self._run: Pass | None = None
+        self._events: list[EventId] = []
+        self._stored: list[MessageId] = []
+        self._errors: list[str] = []
+
+    async def read(self, session: Session, account: Account, name: str) -> None:
+        """Read one mailbox; what goes wrong is raised, for `fail`."""
+        async with self._services.roster.lock(self._target.connector_id, name):
+            mailbox = await session.examine(name)
+            run = self._run = await sync.begin(self._target, session, mailbox, Trigger.DIRECT, report=self._report)
+            await sync.catch_up(run, terms=account.search_terms, since=self._since)
+        SYNCS.labels(Trigger.DIRECT.value, "ok").inc()
+        await sync.write_event(run, list(self.transcript))
+        self._end(run.event_id)
+
+    async def fail(self, error: InboxdError) -> None:
+        """Complete the event of the mailbox under way, or make one, with what went wrong."""
         SYNCS.labels(Trigger.DIRECT.value, "failed").inc()
-        event_id, ids = (begun[0].event_id, begun[0].ids) if begun else (EventId(uuid4()), ())
+        event_id, size = (EventId(uuid4()), 0) if self._run is None else (self._run.event_id, len(self._run.ids))
         ours = not isinstance(error, MailServerError)
-        status = EventStatus.INTERNAL_ERROR if ours else EventStatus.CONNECTION_ERROR
-        await _close_event(services, event_id, connector_id, status, len(ids), str(error), transcript)
-        return SyncReport(event_id, ids, tuple(transcript), error=str(error))
-    SYNCS.labels(Trigger.DIRECT.value, "ok").inc()
-    await sync.write_event(run, list(transcript))
-    return SyncReport(run.event_id, run.ids, tuple(transcript))
+        await events.finish(
+            self._services.store,
+            event_id,
+            self._target.connector_id,
+            EventStatus.INTERNAL_ERROR if ours else EventStatus.CONNECTION_ERROR,
+            EventType.SYNC,
+            size=size,
+            message=str(error),
+            logs="\n".join(self.transcript),
+        )
+        self._errors.append(str(error))
+        self._end(event_id)
+
+    def _end(self, event_id: EventId) -> None:
+        self._events.append(event_id)
+        self._stored += self._run.ids if self._run is not None else ()
+        self._run = None
+
+    @property
+    def outcome(self) -> SyncReport:
+        """What came of all of them."""
+        error = "; ".join(self._errors) or None
+        return SyncReport(self._events[0], tuple(self._stored), tuple(self.transcript), error=error)
 
 
 async def sync_on_read(services: Services, inbox_ids: Collection[InboxId]) -> None:
@@ -86,43 +143,3 @@ async def sync_on_read(services: Services, inbox_ids: Collection[InboxId]) -> No
     async with asyncio.TaskGroup() as group:
         for _ in range(CONNECTORS_AT_ONCE):
             group.create_task(sync_one_by_one())
-
-
-async def _read(
-    services: Services,
-    target: Target,
-    account: Account,
-    transcript: deque[str],
-    since: datetime | None,
-    name: str,
-    report: Callable[[Progress], None] | None,
-    began: Callable[[Pass], None],
-) -> Pass:
-    async with dial(account, services.settings, transcript.append) as session:
-        mailbox = await session.examine(name)
-        run = await sync.begin(target, session, mailbox, Trigger.DIRECT, report=report)
-        began(run)
-        await sync.catch_up(run, terms=account.search_terms, since=since)
-        await session.log_out()
-    return run
-
-
-async def _close_event(
-    services: Services,
-    event_id: EventId,
-    connector_id: ConnectorId,
-    status: EventStatus,
-    size: int,
-    message: str,
-    transcript: deque[str],
-) -> None:
-    await events.finish(
-        services.store,
-        event_id,
-        connector_id,
-        status,
-        EventType.SYNC,
-        size=size,
-        message=message,
-        logs="\n".join(transcript),
-    )

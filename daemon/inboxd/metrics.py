@@ -38,7 +38,7 @@ DISCONNECT_REASONS = (
 )  # fmt: skip
 COMMANDS = (
     "LOGIN", "AUTHENTICATE", "CAPABILITY", "STARTTLS", "EXAMINE", "SELECT", "SEARCH", "FETCH", "IDLE", "NOOP", "LOGOUT",
-    "APPEND", "STATUS", "LIST", "STORE",
+    "APPEND", "STATUS", "LIST", "STORE", "CLOSE", "NOTIFY",
 )  # fmt: skip
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -121,6 +121,9 @@ LAST_ACTIVITY = ConnectorGauge(
     registry=REGISTRY,
 )
 FAILURES = ConnectorGauge("inboxd_connector_consecutive_failures", "Sessions failed in a row.", registry=REGISTRY)
+LEFT_OUT = ConnectorGauge(
+    "inboxd_connector_folders_left_out", "Followed mailboxes that cannot be opened.", registry=REGISTRY
+)
 STORED = Counter("inboxd_messages_stored_total", "Messages committed to the store.", registry=REGISTRY)
 STORED_BYTES = Counter("inboxd_messages_stored_bytes_total", "Raw bytes of the stored messages.", registry=REGISTRY)
 DEFECTIVE = Counter(
@@ -232,7 +235,7 @@ def set_up() -> None:
 
 def forget(connector: str) -> None:
     """Remove a deleted connector's children."""
-    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES):
+    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, LEFT_OUT):
         gauge.remove_by_labels({"connector": connector})
     CONNECTOR_PARKED.remove_by_labels({"connector": connector})
 

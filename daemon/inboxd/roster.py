@@ -33,7 +33,7 @@ class Roster:
         self._vault = vault
         self._bus = bus
         self._logins = Logins(settings.imap)
-        self._locks: defaultdict[ConnectorId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: defaultdict[ConnectorId, dict[str, asyncio.Lock]] = defaultdict(dict)
         self._supervisors: dict[ConnectorId, Supervisor] = {}
         self._left: dict[ConnectorId, Status] = {}
         self._tasks: defaultdict[ConnectorId, set[asyncio.Task[None]]] = defaultdict(set)
@@ -64,9 +64,9 @@ class Roster:
             return supervisor.current()
         return self._left.get(connector_id) or Status(State.OFF, utc_now())
 
-    def lock(self, connector_id: ConnectorId) -> asyncio.Lock:
-        """Held by whoever reads the connector's mailbox into the store, so that two never do the same work."""
-        return self._locks[connector_id]
+    def lock(self, connector_id: ConnectorId, mailbox: str) -> asyncio.Lock:
+        """Held by whoever reads this mailbox of the connector into the store, so that two never do the same work."""
+        return self._locks[connector_id].setdefault(mailbox, asyncio.Lock())
 
     def _begin_anew(
         self, connector_id: ConnectorId, group: asyncio.TaskGroup, known: connectors.Synced | None = None
@@ -142,5 +142,5 @@ class Roster:
             self._settings,
             self._vault,
             self._logins,
-            self.lock(connector.id),
+            partial(self.lock, connector.id),
         )

@@ -108,6 +108,7 @@ class ImapSettings(Section):
     idle_seconds: float = Field(default=240.0, gt=0, le=1740, description="IDLE is refreshed this often.")
     idle_jitter_seconds: float = Field(default=20.0, ge=0, description="Spread around idle_seconds.")
     poll_seconds: float = Field(default=60.0, gt=0, description="Interval for servers without IDLE.")
+    sweep_seconds: float = Field(default=60.0, gt=0, description="Interval for a connector's other folders.")
     connect_seconds: float = Field(default=15.0, gt=0, description="Deadline for name, TCP, TLS and greeting.")
     command_seconds: float = Field(default=30.0, gt=0, description="Longest silence while an answer is due.")
     done_seconds: float = Field(default=15.0, gt=0, description="Longest wait for the end of an IDLE.")

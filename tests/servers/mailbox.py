@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -253,7 +254,7 @@ class Linked:
             self.bench.settings.model_copy(update={"imap": limits}),
             self.bench.vault,
             Logins(limits),
-            self.bench.roster.lock(self.connector.id),
+            partial(self.bench.roster.lock, self.connector.id),
         )
 
     async def stored(self) -> dict[int, bytes]:

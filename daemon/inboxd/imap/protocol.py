@@ -74,6 +74,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.disturbed = False
         self.bye: ServerSaidBye | None = None
         self.alerts: list[str] = []
+        self.overhear: Callable[[list[Part]], None] | None = None  # is shown every untagged response
         self.last_received = self.clock.time()
         self.received_bytes = 0
         self._partial = bytearray()
@@ -133,8 +134,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def _fail(self, error: MailServerError) -> None:
         self.failure = self.failure or error
-        pending = self.pending
-        if pending is not None:
+        if (pending := self.pending) is not None:
             pending.fail(self.failure)
         self.news.set()
 
@@ -162,8 +162,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def go_on(self) -> None:
         """Read again after `hold`."""
-        now = self.clock.time()
-        self._begun_at += now - self._held_at
+        self._begun_at += self.clock.time() - self._held_at
         if self.failure is None:
             self.transport.resume_reading()
 
@@ -297,8 +296,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def _spend(self, response: list[Part]) -> None:
         """Count what nobody keeps: it must not go on without end either."""
-        pending = self.pending
-        if pending is not None:
+        if (pending := self.pending) is not None:
             pending.spend(cost_bytes(response))
             return
         self._unasked_bytes += cost_bytes(response)
@@ -318,8 +316,9 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self.exists = max(0, self.exists - 1)
         elif kind in (b"OK", b"NO", b"BAD", b"BYE"):
             self._on_status(kind, rest)
-        pending = self.pending
-        if pending is not None:
+        if self.overhear is not None:
+            self.overhear(response)
+        if (pending := self.pending) is not None:
             pending.receive(response)
         else:
             self._spend(response)
@@ -346,10 +345,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
     def _continuation(self, line: bytes) -> None:
         command = self.pending
         self._spend([line])
-        if command is not None:
-            answer = command.proceed(line[1:].strip())
-            if answer is not None:
-                self._write(answer + b"\r\n", "C: ***")
+        if command is not None and (answer := command.proceed(line[1:].strip())) is not None:
+            self._write(answer + b"\r\n", "C: ***")
 
     # --- commands ---------------------------------------------------------------------------------------------------
 

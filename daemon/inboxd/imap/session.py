@@ -62,6 +62,11 @@ class Session:
         self.tls = tls
 
     @property
+    def link(self) -> Link:
+        """The connection, for this room's other modules."""
+        return self._link
+
+    @property
     def pushes(self) -> int:
         """How often the server has said EXISTS: a change since a remembered value means look again."""
         return self._protocol.pushes
