@@ -123,6 +123,34 @@ def test_daemon_killed_in_the_middle_of_a_sync_loses_and_doubles_nothing(daemon:
     assert_same_as_server(daemon, connector, dovecot, user)
 
 
+@pytest.mark.timeout(180)
+def test_daemon_killed_in_the_middle_of_a_first_load_has_the_newest_mail_and_fetches_only_the_rest(
+    daemon: Daemon, dovecot: Dovecot
+) -> None:
+    user = dovecot.user()
+    total = 3000
+    dovecot.bulk_load(user, corpus.messages(total, seed=11, small=True))
+    held = dovecot.fetch_all(user)
+    daemon.start()
+    connector = daemon.connect(user, dovecot.starttls)
+    daemon.until(lambda: daemon.count(connector) > 0, "some of the mail")
+    daemon.stop(signal.SIGKILL)
+    dovecot.stop()
+    daemon.start()
+    kept = [daemon.raw(row["id"]) for row in daemon.emails(connector)]
+    assert 0 < len(kept) < total
+    assert kept[-1] == held[max(held)]
+    assert held[min(held)] not in kept
+    dovecot.start()
+    dovecot.append(user, SIMPLE)
+    daemon.await_count(connector, total + 1, seconds=90)
+    daemon.await_state(connector, "idle")
+    raws = [daemon.raw(row["id"]) for row in daemon.emails(connector)]
+    assert raws == [*(held[uid] for uid in sorted(held)), SIMPLE]
+    rest_bytes = sum(map(len, raws)) - sum(map(len, kept))
+    assert daemon.metric("inboxd_imap_bytes_total", direction="in") < rest_bytes + 200 * (total - len(kept)) + 20_000
+
+
 def test_messages_expunged_while_a_sync_runs_are_neither_stored_empty_nor_waited_for(
     daemon: Daemon, dovecot: Dovecot
 ) -> None:

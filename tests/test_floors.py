@@ -20,12 +20,17 @@ PACKAGE = "inboxd"
 SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
-    "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts",
+    "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts pace",
     "sections settings logs metrics net clock notify logins",
     "imap smtp mail post bus store vault handover",
     (
+<<<<<<< tests/test_floors.py
+        "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
+        " probe flags indexer poster receiver sweeper services beat"
+=======
         "accounts dial roster connector sync direct accepting sender lane chores waiter matching probe flags indexer"
         " poster receiver sweeper services beat sweep"
+>>>>>>> /tmp/mf.new
     ),
     "api scrape",
     "serve cli ctl* demo* __main__",

@@ -78,6 +78,7 @@ class Supervisor:
         self._log = logs.logger("connector").bind(connector=self._label, name=connector.name)
         metrics.CONNECTORS.labels(State.OFF.value).inc()
         metrics.CONNECTOR_UP.labels(self._label).set(0)
+        metrics.BACKFILL_REMAINING.labels(self._label).set(0)
         metrics.LAST_ACTIVITY.labels(self._label).set_function(self._last_activity)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
@@ -216,17 +217,30 @@ class Supervisor:
                 if run.trigger is Trigger.PUSH and not account.search_terms and run.place.uidvalidity:
                     await sync.take_pushed(run)
                 else:
-                    await sync.catch_up(run, terms=account.search_terms)
+                    await sync.catch_up(run, terms=account.search_terms, told=self._tell)
             except BaseException:
                 metrics.SYNCS.labels(run.trigger.value, "failed").inc()
                 raise
         await self._finish(run)
 
+    async def _tell(self, run: sync.Pass) -> None:
+        """What arrived while the first load goes on."""
+        metrics.SYNCS.labels(run.trigger.value, "ok").inc()
+        if run.stored:
+            await sync.write_event(run, list(self._transcript))
+            self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
+
     async def _finish(self, run: sync.Pass) -> None:
         now = self._read_at = utc_now()
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
+<<<<<<< daemon/inboxd/connector.py
+        metrics.BACKFILL_REMAINING.labels(self._label).set(run.backfill_remaining)
+        metrics.LAST_SYNC.labels(self._label).set(now.timestamp())
+        self.status = replace(self.status, last_sync_at=now, last_activity_at=now, progress=None)
+=======
         self.status = replace(self.status, last_activity_at=now, progress=None)
         self._note_complete()
+>>>>>>> /tmp/mf.new
         if run.stored:
             await sync.write_event(run, list(self._transcript))
             self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
@@ -236,6 +250,8 @@ class Supervisor:
 
     def _report(self, progress: Progress) -> None:
         self.status = replace(self.status, progress=progress)
+        if progress.backfill:
+            metrics.BACKFILL_REMAINING.labels(self._label).set(progress.total - progress.done)
 
     def _enter(self, state: State, reason: str | None = None, *, failures: int = 0, wait_seconds: float = 0.0) -> None:
         now = utc_now()

@@ -125,10 +125,25 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a mailbox has been read: every UID up to `last_uid` was considered."""
+    """How far a mailbox has been read: every UID up to `last_uid` was considered, but for those below
+    `backfill_below` while its first load is under way.
+
+    A message of that load counts as created so many microseconds after `backfill_epoch` as its UID says: newest first
+    is how they come, not how they are listed.
+    """
 
     uidvalidity: int
     last_uid: int
+    backfill_below: int | None = None
+    backfill_epoch: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The UIDs from `first` to below `end` were considered by a first load; `first` is 0 when none are left."""
+
+    first: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)

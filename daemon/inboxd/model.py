@@ -311,11 +311,19 @@ class AttachmentFilter:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sync has come: messages stored or passed over, messages planned, raw bytes received."""
+    """How far a sync has come: messages stored or passed over, messages planned, raw bytes received.
+
+    `backfill` says that it is, or includes, the mailbox's first load. The rates are those of the last seconds, 0 when
+    unknown; `eta_seconds` is how long the others will take at that rate.
+    """
 
     done: int
     total: int
     received_bytes: int
+    backfill: bool = False
+    messages_per_second: float = 0.0
+    bytes_per_second: float = 0.0
+    eta_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,94 +1,28 @@
 """Bringing a mailbox's new messages into the store: planned by UID, streamed, committed, then announced.
 
-The cursor stands at the highest UID below which nothing is missing. Messages above it that are stored already (after a
-crash, or a sync with `since`) are subtracted from the plan, so nothing is fetched or stored twice.
+The cursor stands at the highest UID below which nothing is missing, but for what a first load has still to bring. What
+is stored already above it (after a crash, or a sync with `since`) is subtracted from the plan, so nothing is fetched or
+stored twice.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final, final
-from uuid import uuid4
+from typing import Final
 
-from inboxd import logs, metrics
-from inboxd.bus import Bus
-from inboxd.errors import CommandMalformed, CommandRefused, MailboxRefused, ProtocolError
+from inboxd import backfill, logs, metrics
+from inboxd.errors import CommandMalformed, MailboxRefused
+from inboxd.fetching import Load, Pass, Target, Writer, commit, drain, fetch, note_holes, store_headers
 from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Mailbox, Session
-from inboxd.imap.stream import Stream
-from inboxd.mail.parse import digest
-from inboxd.mails import Digest, Fetched, Incoming, Outcome, Place, Stored
-from inboxd.model import ConnectorId, EventId, EventStatus, EventType, InboxId, MessageId, Progress, Trigger, utc_now
-from inboxd.store import events, messages
-from inboxd.store.batches import Ready
-from inboxd.store.engine import Store
+from inboxd.mails import Cursor, Fetched, Place
+from inboxd.model import EventStatus, EventType, Progress, Trigger
+from inboxd.store import cursors, events, messages
 
-BATCH_BYTES: Final = 16 << 20
-BATCH_COUNT: Final = 1000
-_UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
-_UNIT_COUNT: Final = 100
 WINDOW_COUNT: Final = 5000
-_MOST_HOLES: Final = 100_000  # each is remembered
-LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
+Told = Callable[[Pass], Awaitable[None]] | None
 _log = logs.logger("sync")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a connector's mail goes."""
-
-    store: Store
-    bus: Bus
-    connector_id: ConnectorId
-    inbox_id: InboxId
-
-
-@final
-@dataclass(slots=True)
-class Pass:
-    """One look at a mailbox, and what came of it so far.
-
-    `holes` are UIDs the server lists but did not hand over; the cursor stays below them.
-    """
-
-    target: Target
-    session: Session
-    place: Place
-    trigger: Trigger
-    pushed_at: float | None = None
-    event_id: EventId = field(default_factory=lambda: EventId(uuid4()))
-    report: Callable[[Progress], None] | None = None
-    stored: list[Stored] = field(default_factory=list[Stored])
-    holes: set[int] = field(default_factory=set[int])
-    cursor: int = 0
-    keeps_cursor: bool = False
-    done: int = 0
-    total: int = 0
-    received_bytes: int = 0
-
-    def again(self, trigger: Trigger, pushed_at: float | None) -> Pass:
-        """The next pass over the same open mailbox. Its cursor may lag behind another session's: what that one stored
-        is fetched once more and recognised, never stored twice.
-        """
-        return Pass(
-            self.target, self.session, self.place, trigger, pushed_at, holes=set(self.holes), cursor=self.cursor
-        )
-
-    @property
-    def progress(self) -> Progress:
-        """How far this pass has come."""
-        return Progress(self.done, max(self.total, self.done), self.received_bytes)
-
-    @property
-    def ids(self) -> tuple[MessageId, ...]:
-        """The messages stored by this pass."""
-        return tuple(message.id for message in self.stored)
 
 
 async def begin(
@@ -102,45 +36,89 @@ async def begin(
 ) -> Pass:
     """A pass over an examined mailbox, its cursor made or, when the server renumbered it, begun anew."""
     place = Place(target.connector_id, mailbox.name, mailbox.uidvalidity)
-    run = Pass(target, session, place, trigger, pushed_at, report=report)
+    run = Pass(target, session, place, trigger, pushed_at, report=report, exists=mailbox.exists)
     cursor = await messages.cursor(target.store, target.connector_id, mailbox.name)
     target.bus.publish(target.inbox_id)  # a pass that ended in its commit may have stored without telling
-    if cursor is not None and cursor.uidvalidity == mailbox.uidvalidity:
-        run.cursor = cursor.last_uid
-        return run
-    await messages.set_cursor(target.store, place, 0)
-    if cursor is not None:
-        metrics.UIDVALIDITY_RESETS.inc()
-        _log.warning(
-            "mailbox_renumbered",
-            connector=str(target.connector_id),
-            mailbox=mailbox.name,
-            uidvalidity=mailbox.uidvalidity,
-            uidvalidity_before=cursor.uidvalidity,
-        )
+    if cursor is None or cursor.uidvalidity != mailbox.uidvalidity:
+        renumbered, cursor = cursor, await cursors.begin(target.store, place)
+        if renumbered is not None:
+            metrics.UIDVALIDITY_RESETS.inc()
+            _log.warning(
+                "mailbox_renumbered",
+                connector=str(target.connector_id),
+                mailbox=mailbox.name,
+                uidvalidity=mailbox.uidvalidity,
+                uidvalidity_before=renumbered.uidvalidity,
+            )
+    _stand(run, cursor)
     return run
 
 
-async def catch_up(run: Pass, *, terms: str | None = None, since: datetime | None = None) -> None:
-    """Store every message above the cursor that is not stored yet; with `since`, only those, the cursor left alone."""
-    above = run.cursor if since is None else 0
-    listed = await search(run.session, terms, above=above, since=since)
+def _stand(run: Pass, cursor: Cursor) -> None:
+    run.cursor = cursor.last_uid
+    below = cursor.backfill_below
+    run.load = None if below is None else Load(below, below, cursor.backfill_epoch)
+
+
+async def catch_up(run: Pass, *, terms: str | None = None, since: datetime | None = None, told: Told = None) -> None:
+    """Store every message that is not stored yet; with `since`, only those, and nothing is known of others.
+
+    New mail goes first. A mailbox that was never read is then loaded newest first; what arrives during that is stored
+    in between, in passes of their own, which `told` is given when they are done: without it they count as this one's.
+    """
+    run.keeps_cursor = since is not None
+    if since is not None:
+        await _take(run, await search(run.session, terms, since=since), 0)
+        return
+    listed = await search(run.session, terms, above=run.cursor)
+    older: UidSet | None = None
+    if run.cursor == 0 and listed:
+        _stand(run, await cursors.begin(run.target.store, run.place, listed.highest))
+        older, listed = listed, listed.above(run.cursor)
+    await _take(run, listed, run.cursor)
+    if run.load is not None:
+        if older is None or older.highest >= run.load.below:
+            older = await search(run.session, terms, below=run.load.below)
+        passed = 0 if terms else max(0, run.exists - len(older))
+        await backfill.load(run, older, passed, WINDOW_COUNT, lambda: _take_live(run, terms, told))
+
+
+async def _take(run: Pass, listed: UidSet, above: int) -> None:
+    """Store what is listed, all above this UID, oldest first."""
     known = await messages.considered(run.target.store, run.place, above) if listed else set[int]()
     wanted = listed.without(known)
     run.total += len(wanted)
-    run.keeps_cursor = since is not None
     run.holes.clear()
     if known:
         run.target.bus.publish(run.target.inbox_id)
     for window in wanted.chunks(WINDOW_COUNT):
-        await _take_window(run, window)
+        async with Writer(run) as writer:
+            note_holes(run.holes, await fetch(run, window, writer))
+        await _advance(run, window.highest)
     await _advance(run, listed.highest)
 
 
-async def search(session: Session, terms: str | None, *, above: int = 0, since: datetime | None = None) -> UidSet:
+async def _take_live(run: Pass, terms: str | None, told: Told) -> None:
+    """What was announced while a first load runs, in a pass of its own."""
+    live = run.again(Trigger.PUSH, run.session.pushed_at)
+    if told is None:
+        live.event_id, live.trigger = run.event_id, run.trigger
+    if terms or live.holes or not live.place.uidvalidity or not await _take_new(live):
+        await _take(live, await search(live.session, terms, above=live.cursor), live.cursor)
+    run.cursor, run.holes = max(run.cursor, live.cursor), live.holes
+    run.target.bus.publish(run.target.inbox_id)
+    if told is None:
+        run.stored += live.stored
+    else:
+        await told(live)
+
+
+async def search(
+    session: Session, terms: str | None, *, above: int = 0, below: int | None = None, since: datetime | None = None
+) -> UidSet:
     """As `Session.search`; MailboxRefused when the server does not understand the connector's own terms."""
     try:
-        return await session.search(above=above, terms=terms, since=since)
+        return await session.search(above=above, below=below, terms=terms, since=since)
     except CommandMalformed as error:
         if terms is None:
             raise
@@ -153,9 +131,15 @@ async def take_pushed(run: Pass) -> None:
 
     They are asked for all the same where a UID is left out: expunged, or not handed over.
     """
-    if run.holes:
+    if run.holes or run.load is not None:
         await catch_up(run)
         return
+    if not await _take_new(run):
+        await catch_up(run)
+
+
+async def _take_new(run: Pass) -> bool:
+    """Whether everything was handed over up to the last one of those above the cursor."""
     last = run.cursor
     taken: set[int] = set()
 
@@ -169,13 +153,13 @@ async def take_pushed(run: Pass) -> None:
     def complete_to() -> int:
         return last + len(taken) if max(taken, default=0) == last + len(taken) else 0
 
-    with run.session.fetch(f"{last + 1}:*") as stream:
-        large = await _drain(run, stream, accept, complete_to)
-    taken -= await _store_headers(run, large)
+    async with Writer(run) as writer:
+        with run.session.fetch(f"{last + 1}:*") as stream:
+            large = await drain(run, stream, writer, accept, complete_to)
+        taken -= await store_headers(run, large, writer)
     if complete_to():
         await _advance(run, complete_to())
-    else:
-        await catch_up(run)
+    return complete_to() != 0
 
 
 async def write_event(run: Pass, transcript: list[str]) -> None:
@@ -195,181 +179,4 @@ async def write_event(run: Pass, transcript: list[str]) -> None:
 
 async def _advance(run: Pass, uid: int) -> None:
     if uid > run.cursor and not run.keeps_cursor and not run.holes:
-        await messages.set_cursor(run.target.store, run.place, uid)
-        run.cursor = uid
-
-
-async def _take_window(run: Pass, window: UidSet) -> None:
-    missing = await _fetch(run, window)
-    if missing:
-        listed = await run.session.search(above=min(missing) - 1)
-        again = UidSet.of(uid for uid in missing if uid in listed)
-        run.done += len(missing) - len(again)
-        if again:
-            await _try_again(run, again)
-    await _advance(run, window.highest)
-
-
-async def _try_again(run: Pass, uids: UidSet) -> None:
-    """A message the server lists but does not hand over must not stop those behind it: it stays a hole below them."""
-    holes = await _fetch(run, uids)
-    if holes:
-        run.holes |= holes
-        if len(run.holes) > _MOST_HOLES:
-            raise ProtocolError("fetch", "the server lists ever more messages without handing them over")
-        _log.warning("messages_not_handed_over", connector=str(run.target.connector_id), uids=sorted(holes)[:20])
-
-
-async def _fetch(run: Pass, window: UidSet) -> set[int]:
-    """Store a window's messages. The UIDs that were not handed over: expunged meanwhile, most likely."""
-    missing = set(window)
-
-    def accept(message: Fetched) -> bool:
-        asked = message.uid in missing
-        missing.discard(message.uid)
-        return asked
-
-    with run.session.fetch(str(window)) as stream:
-        large = await _drain(run, stream, accept, lambda: 0 if missing else window.highest)
-    return missing | await _store_headers(run, large)
-
-
-async def _drain(
-    run: Pass, stream: Stream, accept: Callable[[Fetched], bool], complete_to: Callable[[], int]
-) -> list[Fetched]:
-    """Store what a FETCH brings; returns the messages too large to be kept. The last batch moves the cursor with it.
-
-    What was read while a batch was written is the next batch: small ones where the disk is quick, large ones where not.
-    """
-    large: list[Fetched] = []
-    async with _Writer(run) as writer:
-        while unit := await stream.take(_UNIT_BYTES, _UNIT_COUNT, LINGER_SECONDS):
-            accepted = [message for message in unit if accept(message)]
-            large += [message for message in accepted if not message.whole]
-            ended = stream.finished and not large and not run.holes and not run.keeps_cursor
-            cursor = complete_to() if ended else 0
-            await writer.put(await _read(run, [message for message in accepted if message.whole]), cursor)
-    return large
-
-
-@final
-class _Writer:
-    """Commits batches one after the other, in the order they came; leaving waits for the last of them."""
-
-    def __init__(self, run: Pass) -> None:
-        self._run = run
-        self._waiting: list[Ready] = []
-        self._waiting_bytes = 0
-        self._cursor = 0
-        self._writing: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> _Writer:
-        return self
-
-    async def put(self, ready: list[Ready], cursor: int) -> None:
-        """Begin to write, or leave it for the next batch; waits when that is full."""
-        self._waiting += ready
-        self._waiting_bytes += sum(len(one.incoming.fetched.raw) for one in ready)
-        self._cursor = cursor
-        if self._writing is None or self._writing.done() or self._is_full:
-            await self._begin()
-
-    @property
-    def _is_full(self) -> bool:
-        return self._waiting_bytes >= BATCH_BYTES or len(self._waiting) >= BATCH_COUNT
-
-    async def _begin(self) -> None:
-        if self._writing is not None:
-            await self._writing
-        batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        self._writing = asyncio.create_task(  # noqa: TID251 - ends before this object's block
-            _commit(self._run, batch, self._cursor)
-        )
-
-    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        # No TaskGroup: until Python 3.13 one whose child fails last leaves its parent marked as being cancelled.
-        try:
-            if error is None:
-                if self._waiting:
-                    await self._begin()
-                if self._writing is not None:
-                    await self._writing
-        finally:
-            if self._writing is not None:
-                self._writing.cancel()
-                await asyncio.gather(self._writing, return_exceptions=True)  # noqa: TID251 - its failure was raised above
-
-
-async def _store_headers(run: Pass, large: list[Fetched]) -> set[int]:
-    """Store messages too large as their headers. The UIDs whose header was not handed over."""
-    missing: set[int] = set()
-    for message in large:
-        header = b""
-        with suppress(CommandRefused):
-            header = await run.session.header(message.uid)
-        if header:
-            await _store(run, [replace(message, raw=header)], 0)
-        else:
-            missing.add(message.uid)
-    return missing
-
-
-async def _store(run: Pass, batch: list[Fetched], cursor: int) -> None:
-    await _commit(run, await _read(run, batch), cursor)
-
-
-async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
-    return await asyncio.to_thread(_ready_all, run.target.store, batch) if batch else []
-
-
-async def _commit(run: Pass, ready: list[Ready], cursor: int) -> None:
-    """Commit a batch, then tell: waiters, metrics, the progress report."""
-    if not ready:
-        return
-    batch = [one.incoming.fetched for one in ready]
-    outcome = await messages.add_ready(
-        run.target.store,
-        run.place,
-        run.target.inbox_id,
-        ready,
-        last_uid=cursor if cursor > run.cursor else None,
-        event_id=run.event_id,
-    )
-    run.cursor = max(run.cursor, cursor)
-    run.stored += outcome.stored
-    run.done += len(batch)
-    run.received_bytes += sum(len(message.raw) for message in batch)
-    run.target.bus.publish(run.target.inbox_id)
-    _measure(run, batch, outcome)
-    if run.report is not None:
-        run.report(run.progress)
-
-
-def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
-    metrics.STORED.inc(len(outcome.stored))
-    metrics.STORED_BYTES.inc(sum(message.size_bytes for message in outcome.stored))
-    metrics.REMAPPED.inc(outcome.remapped)
-    if not outcome.stored or run.trigger not in (Trigger.PUSH, Trigger.POLL):
-        return
-    now = utc_now()
-    fresh = {message.uid for message in outcome.stored}
-    for message in batch:
-        if message.uid in fresh and message.received_at is not None:
-            metrics.DETECTION.observe(max(0.0, (now - message.received_at).total_seconds()))
-    if run.pushed_at is not None:
-        metrics.PUSH_TO_STORED.observe(asyncio.get_running_loop().time() - run.pushed_at)
-
-
-def _ready_all(store: Store, batch: list[Fetched]) -> list[Ready]:
-    """Hash and parse a batch, and make rows of it; blocking, for a thread."""
-    hashed = (Incoming(message, _digest(message), hashlib.sha256(message.raw).digest()) for message in batch)
-    return messages.prepare(store, list(hashed))
-
-
-def _digest(message: Fetched) -> Digest:
-    made = digest(message.raw)
-    if not message.whole:
-        made = replace(made, defect=f"{message.size_bytes} bytes are over the limit: only the header is kept")
-    if made.defect is not None:
-        metrics.DEFECTIVE.inc()
-    return made
+        await commit(run, [], uid)

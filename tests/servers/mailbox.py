@@ -269,9 +269,11 @@ class Linked:
                     await hint.wait()
 
     async def cursor(self) -> int | None:
-        """How far INBOX was read."""
+        """Up to which UID all of INBOX was read: 0 while its first load is under way."""
         found = await messages.cursor(self.bench.store, self.connector.id, "INBOX")
-        return None if found is None else found.last_uid
+        if found is None:
+            return None
+        return found.last_uid if found.backfill_below is None else 0
 
 
 async def stored_in(store: Store, inbox_id: UUID) -> dict[int, bytes]:

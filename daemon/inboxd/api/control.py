@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 from inboxd import __version__, accepting, logs
 from inboxd.accounts import open_account
@@ -33,7 +32,8 @@ from inboxd.api.wire.sent import SentEmailDto
 from inboxd.bus import Hint
 from inboxd.direct import sync_now
 from inboxd.mails import Message
-from inboxd.model import Connector, ConnectorId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
+from inboxd.matching import LOOK_BACK
+from inboxd.model import Connector, ConnectorId, KeyId, MessageFilter, Progress, Window, utc_now
 from inboxd.outbox import Once
 from inboxd.probe import probe
 from inboxd.services import Services
@@ -42,8 +42,6 @@ from inboxd.store import connectors, keys, messages, outbox_list, sent
 
 KEEP_ALIVE_SECONDS = 15.0
 _ROWS_AT_ONCE = 200
-# Two transactions may commit in another order than they began; so far back is looked again.
-_OVERLAP = timedelta(seconds=1)
 _log = logs.logger("api")
 
 
@@ -87,9 +85,10 @@ async def watch(services: Services, query: WatchQuery, emit: Emit) -> None:
         await arrivals.skip()
         await emit(None)
         while True:
-            for message in await arrivals.look():
-                if connector is None or message.connector_id == connector.id:
-                    await emit(Arrival.of(message, await _name_of(services, message)))
+            while found := await arrivals.look():
+                for message in found:
+                    if connector is None or message.connector_id == connector.id:
+                        await emit(Arrival.of(message, await _name_of(services, message)))
             if not await _rung(hint):
                 await emit(None)
 
@@ -109,31 +108,32 @@ async def _name_of(services: Services, message: Message) -> str | None:
 
 
 class _Arrivals:
-    """The messages stored since the last look, each one once, in order of their storing."""
+    """The messages stored since the last look, each one once, in order of their storing.
+
+    By number, for those of a mailbox's first load are created before it began.
+    """
 
     def __init__(self, services: Services, chosen: MessageFilter) -> None:
         self._store = services.store
         self._chosen = chosen
-        self._since = utc_now()
-        self._seen: dict[MessageId, datetime] = {}
+        self._floor = 0
+        self._recent = frozenset[int]()
 
     async def skip(self) -> None:
         """Take what is there for seen."""
-        await self.look()
+        self._floor = max(0, await messages.last_seq(self._store) - LOOK_BACK)
+        numbers, _ = await messages.arrived(self._store, self._chosen, Window(), self._floor, LOOK_BACK + _ROWS_AT_ONCE)
+        self._recent = frozenset(numbers)
 
     async def look(self) -> list[Message]:
-        """The new ones."""
-        window = Window(size=_ROWS_AT_ONCE, since=self._since - _OVERLAP)
-        fresh: list[Message] = []
-        while rows := (await messages.page(self._store, self._chosen, window)).rows:
-            fresh += [message for message in rows if message.id not in self._seen]
-            window = replace(window, page=window.page + 1)
-        self._since = max([self._since, *(message.created_at for message in fresh)])
-        self._seen |= {message.id: message.created_at for message in fresh}
-        self._seen = {
-            message_id: stored for message_id, stored in self._seen.items() if stored >= self._since - _OVERLAP
-        }
-        return fresh
+        """The new ones, a good many at most."""
+        most = LOOK_BACK + _ROWS_AT_ONCE
+        numbers, top = await messages.arrived(self._store, self._chosen, Window(), self._floor, most)
+        fresh = [number for number in numbers if number not in self._recent]
+        self._floor = max(self._floor, (top if len(numbers) < most else numbers[-1]) - LOOK_BACK)
+        self._recent = frozenset(number for number in numbers if number > self._floor)
+        found = await messages.numbered(self._store, self._chosen, Window(), fresh)
+        return sorted(found, key=lambda one: one.seq)
 
 
 async def sync(services: Services, id: ConnectorId, query: SyncQuery, emit: Emit) -> None:

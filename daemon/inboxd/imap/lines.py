@@ -27,7 +27,7 @@ _ASIDE = re.compile(rb"\([^)]*(?:\)|\Z)")
 _SLICE_BYTES: Final = 256 << 10
 _MOST_TOKENS: Final = 10_000  # of a FETCH response: a message's flags, mostly
 _MOST_RANGES: Final = 2_000_000  # of UIDs that a server lists: some 200 MB
-_RANGES_AT_ONCE: Final = 400  # some servers take lines of 8,000 octets (RFC 7162 §4 asks for that much)
+RANGES_AT_ONCE: Final = 400  # some servers take lines of 8,000 octets (RFC 7162 §4 asks for that much)
 MAX_UID: Final = 4_294_967_295
 
 
@@ -328,7 +328,7 @@ class UidSet:
                 chunk.ranges.append((first, stop))
                 room -= stop - first + 1
                 first = stop + 1
-                if room == 0 or len(chunk.ranges) == _RANGES_AT_ONCE:
+                if room == 0 or len(chunk.ranges) == RANGES_AT_ONCE:
                     yield chunk
                     chunk, room = UidSet(), most
         if chunk.ranges:

@@ -159,12 +159,16 @@ class Session:
         )
         return mailbox, command.words
 
-    async def search(self, *, above: int = 0, terms: str | None = None, since: datetime | None = None) -> UidSet:
-        """The UIDs greater than `above` that match `terms` (SEARCH keys) and arrived since a moment, by day.
+    async def search(
+        self, *, above: int = 0, below: int | None = None, terms: str | None = None, since: datetime | None = None
+    ) -> UidSet:
+        """The UIDs between `above` and `below` that match `terms` (SEARCH keys) and arrived since a moment, by day.
 
         Invalid when `terms` cannot be sent; CommandRefused when the server does not understand them.
         """
-        keys = [f"UID {above + 1}:*"]
+        if below is not None and below <= above + 1:
+            return UidSet()
+        keys = [f"UID {above + 1}:{'*' if below is None else below - 1}"]
         if since is not None:
             keys.append(f"SINCE {search_date(since)}")
         if terms:

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, final
 from uuid import uuid4
 
-from sqlalchemy import Dialect, Table, bindparam, case, exists, or_, select, text, union_all, update
+from sqlalchemy import Dialect, Table, bindparam, case, exists, func, or_, select, text, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from inboxd.mails import Address, Attachment, Digest, Incoming, Outcome, Place, Stored
+from inboxd.mails import Address, Attachment, Cursor, Digest, Incoming, Loaded, Outcome, Place, Stored
 from inboxd.model import EventId, InboxId, MessageId, utc_now
 from inboxd.store import bounces, bulk, deliveries, events
 from inboxd.store.bulk import Bulk, Row
+from inboxd.store.columns import microseconds_of
 from inboxd.store.rows import Condition, Insert, columns_of, inserts_of, lock_connector
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, SEARCHED, TOMBSTONES
 
@@ -38,9 +40,10 @@ def _at_place(table: Table) -> list[Condition]:
 
 
 def _never_back(insert: Insert) -> Insert:
-    new = insert.excluded
-    behind = (CURSORS.c.uidvalidity == new.uidvalidity) & (CURSORS.c.last_uid > new.last_uid)
+    new, same = insert.excluded, CURSORS.c.uidvalidity == insert.excluded.uidvalidity
+    behind = same & (CURSORS.c.last_uid > new.last_uid)
     change = {"uidvalidity": new.uidvalidity, "last_uid": case((behind, CURSORS.c.last_uid), else_=new.last_uid)}
+    change |= {name: case((same, CURSORS.c[name]), else_=new[name]) for name in ("backfill_below", "backfill_epoch")}
     return insert.on_conflict_do_update(index_elements=["connector_id", "mailbox"], set_=change)
 
 
@@ -51,7 +54,10 @@ _KNOWN = union_all(
     )
 )
 _CONSIDERED = union_all(
-    *(select(table.c.uid).where(*_at_place(table), table.c.uid > bindparam("above_uid")) for table in _PLACED)
+    *(
+        select(table.c.uid).where(*_at_place(table), table.c.uid.between(bindparam("low_uid"), bindparam("high_uid")))
+        for table in _PLACED
+    )
 )
 # Two seeks in each unique index, whatever the mailbox holds, where "another than this" would read it all.
 _RENUMBERED = select(
@@ -92,9 +98,10 @@ _SEQS = {
 _PLACE = ("connector_id", "mailbox", "uidvalidity")
 _INSERT = Bulk(
     MESSAGES,
-    ("inbox_id", *_PLACE, "created_at", "updated_at", "read", "favourite"),
+    ("inbox_id", *_PLACE, "updated_at", "read", "favourite"),
     (
         "seq",
+        "created_at",
         "id",
         "uid",
         "content_hash",
@@ -124,6 +131,14 @@ _INSERT_ATTACHMENTS = Bulk(
     ("message_seq", "id", "position", "name", "content_type", "size_bytes", "content_id"),
 )
 _ADVANCE = inserts_of(CURSORS, _never_back)
+# Another session's load may be further down, or have begun higher up, of which this one knows nothing.
+_LOWER = (
+    update(CURSORS)
+    .where(*_at_place(CURSORS))
+    .where(CURSORS.c.backfill_below > bindparam("first"), CURSORS.c.backfill_below <= bindparam("end"))
+    .values(backfill_below=func.nullif(bindparam("first"), 0))
+)
+_TICK = timedelta(microseconds=1)
 
 
 @final
@@ -144,7 +159,9 @@ async def add(
     place: Place,
     inbox_id: InboxId,
     ready: Sequence[Ready],
-    last_uid: int | None,
+    cursor: Cursor | None,
+    loaded: Loaded | None,
+    epoch: datetime | None,
     event_id: EventId | None,
 ) -> Outcome:
     """What `messages.add_batch` promises."""
@@ -152,9 +169,12 @@ async def add(
     known = await _known(connection, place, [one.incoming.fetched.uid for one in ready])
     fresh = {uid: one for one in ready if (uid := one.incoming.fetched.uid) not in known}
     moved = await _remap(connection, place, [one.incoming for one in fresh.values()])
-    stored = await _insert(connection, place, inbox_id, [one for uid, one in fresh.items() if uid not in moved])
-    if last_uid is not None:
-        await connection.execute(_ADVANCE[connection.dialect.name], {**columns_of(place), "last_uid": last_uid})
+    new = [one for uid, one in fresh.items() if uid not in moved]
+    stored = await _insert(connection, place, inbox_id, new, epoch)
+    if cursor is not None:
+        await connection.execute(_ADVANCE[connection.dialect.name], {**columns_of(place), **columns_of(cursor)})
+    if loaded is not None:
+        await connection.execute(_LOWER, {**_place(place), **columns_of(loaded)})
     if stored:
         digests = ((one.id, fresh[one.uid].incoming.digest) for one in stored)
         await deliveries.announce_mails(connection, inbox_id, digests)
@@ -165,9 +185,10 @@ async def add(
     return Outcome(tuple(stored), len(moved), len(ready) - len(moved) - len(stored))
 
 
-async def considered(connection: AsyncConnection, place: Place, above_uid: int) -> set[int]:
-    """What `messages.considered` promises."""
-    return set((await connection.execute(_CONSIDERED, {**_place(place), "above_uid": above_uid})).scalars())
+async def considered(connection: AsyncConnection, place: Place, low_uid: int, high_uid: int) -> set[int]:
+    """What `messages.considered` promises, both ends included."""
+    ends = {"low_uid": low_uid, "high_uid": high_uid}
+    return set((await connection.execute(_CONSIDERED, {**_place(place), **ends})).scalars())
 
 
 def _place(place: Place) -> dict[str, Any]:
@@ -225,7 +246,9 @@ def prepare(dialect: Dialect, incoming: Sequence[Incoming]) -> list[Ready]:
     return made
 
 
-async def _insert(connection: AsyncConnection, place: Place, inbox_id: InboxId, ready: Sequence[Ready]) -> list[Stored]:
+async def _insert(
+    connection: AsyncConnection, place: Place, inbox_id: InboxId, ready: Sequence[Ready], epoch: datetime | None
+) -> list[Stored]:
     """All rows before all bytes, for SQLite's cache would lose the indexes' pages to the bytes in between."""
     if not ready:
         return []
@@ -234,7 +257,9 @@ async def _insert(connection: AsyncConnection, place: Place, inbox_id: InboxId, 
     for seq, one in zip(sorted(seqs), ready, strict=True):
         for row in (one.row, one.text, one.raw, *one.attachments):
             row[0] = seq
-    shared = (inbox_id, place.connector_id, place.mailbox, place.uidvalidity, now, now, False, False)
+    for one in ready:
+        one.row[1] = microseconds_of(now if epoch is None else epoch + one.incoming.fetched.uid * _TICK)
+    shared = (inbox_id, place.connector_id, place.mailbox, place.uidvalidity, now, False, False)
     await bulk.write(
         connection,
         [
@@ -256,6 +281,7 @@ def _row(key: MessageId, one: Incoming) -> Row:
     fetched, digest = one.fetched, one.digest
     return [
         0,
+        None,
         key,
         fetched.uid,
         one.content_hash,

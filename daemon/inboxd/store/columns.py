@@ -34,6 +34,11 @@ def clean(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def microseconds_of(value: datetime) -> int:
+    """A moment as it is kept."""
+    return min(max((value - _EPOCH) // _TICK, _EARLIEST), _LATEST)
+
+
 @final
 class Moment(TypeDecorator[datetime]):
     """An aware datetime, kept as microseconds since 1970 UTC; out of range after the shift to UTC: the nearest."""
@@ -42,9 +47,7 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        if value is None:
-            return None
-        return min(max((value - _EPOCH) // _TICK, _EARLIEST), _LATEST)
+        return None if value is None else microseconds_of(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else _EPOCH + value * _TICK

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, literal, or_, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import NotFound
-from inboxd.mails import Attachment, Cursor, Digest, Incoming, Message, Outcome, Outline, Place
+from inboxd.mails import Attachment, Cursor, Digest, Incoming, Loaded, Message, Outcome, Outline, Place
 from inboxd.model import ConnectorId, EventId, InboxId, MessageFilter, MessageId, Page, Window, utc_now
-from inboxd.store import batches, deliveries, searching
+from inboxd.store import batches, cursors, deliveries, searching
 from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
 from inboxd.store.rows import (
@@ -32,12 +33,13 @@ from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TO
 _DIGEST = [field.name for field in fields(Digest) if field.name in MESSAGES.c]
 _OWN = [field.name for field in fields(Message) if field.name in MESSAGES.c]
 _LISTED = [MESSAGES.c[name] for name in (*_OWN, *_DIGEST)]
+_HIGHEST_UID = 2**32 - 1
 _KEYS_AT_ONCE = 1000  # far below the 32,766 parameters that SQLite takes
 _SET_CURSOR = inserts_of(
     CURSORS,
     lambda new: new.on_conflict_do_update(
         index_elements=["connector_id", "mailbox"],
-        set_={"uidvalidity": new.excluded.uidvalidity, "last_uid": new.excluded.last_uid},
+        set_={name: new.excluded[name] for name in cursors.MARKS},
     ),
 )
 
@@ -46,26 +48,32 @@ async def cursor(store: Store, connector_id: ConnectorId, mailbox: str) -> Curso
     """How far the mailbox has been read, or None when never."""
 
     async def look(connection: AsyncConnection) -> Cursor | None:
-        wanted = select(CURSORS).where(CURSORS.c.connector_id == connector_id, CURSORS.c.mailbox == mailbox)
-        row = (await connection.execute(wanted)).mappings().first()
-        return None if row is None else record_of(Cursor, row)
+        return await cursors.find(connection, connector_id, mailbox)
 
     return await store.read(look)
 
 
 async def set_cursor(store: Store, place: Place, last_uid: int) -> None:
-    """Put the mailbox's cursor here, backwards too, and into this incarnation; NotFound without the connector."""
+    """Put the mailbox's cursor here, backwards too, and into this incarnation; NotFound without the connector.
+
+    No first load is under way then.
+    """
+    marks = columns_of(place) | columns_of(Cursor(place.uidvalidity, last_uid))
 
     async def work(connection: AsyncConnection) -> None:
         await lock_connector(connection, place.connector_id)
-        await connection.execute(_SET_CURSOR[connection.dialect.name], {**columns_of(place), "last_uid": last_uid})
+        await connection.execute(_SET_CURSOR[connection.dialect.name], marks)
 
     await store.write(work)
 
 
 async def rewind(store: Store, connector_id: ConnectorId) -> bool:
     """Put the cursors of all the connector's mailboxes before their first UID; whether one was elsewhere."""
-    moved = update(CURSORS).where(CURSORS.c.connector_id == connector_id, CURSORS.c.last_uid > 0).values(last_uid=0)
+    moved = (
+        update(CURSORS)
+        .where(CURSORS.c.connector_id == connector_id, CURSORS.c.last_uid > 0)
+        .values(last_uid=0, backfill_below=None, backfill_epoch=None)
+    )
 
     async def work(connection: AsyncConnection) -> bool:
         return (await connection.execute(moved)).rowcount > 0
@@ -73,11 +81,14 @@ async def rewind(store: Store, connector_id: ConnectorId) -> bool:
     return await store.write(work)
 
 
-async def considered(store: Store, place: Place, above_uid: int) -> set[int]:
-    """The UIDs above `above_uid` that are stored or were removed by a user: there is no need to fetch them."""
+async def considered(store: Store, place: Place, above_uid: int, below_uid: int | None = None) -> set[int]:
+    """The UIDs above `above_uid`, or between the two, that are stored or were removed by a user: there is no need to
+    fetch them.
+    """
+    highest = _HIGHEST_UID if below_uid is None else below_uid - 1
 
     async def look(connection: AsyncConnection) -> set[int]:
-        return await batches.considered(connection, place, above_uid)
+        return await batches.considered(connection, place, above_uid + 1, highest)
 
     return await store.read(look)
 
@@ -99,7 +110,8 @@ async def add_batch(
     is None or backwards. The event is counted when something was stored. NotFound when the connector is gone. If
     cancelled, the batch is committed whole or not at all; adding it again is harmless.
     """
-    return await add_ready(store, place, inbox_id, prepare(store, incoming), last_uid=last_uid, event_id=event_id)
+    cursor = None if last_uid is None else Cursor(place.uidvalidity, last_uid)
+    return await add_ready(store, place, inbox_id, prepare(store, incoming), cursor=cursor, event_id=event_id)
 
 
 def prepare(store: Store, incoming: Sequence[Incoming]) -> list[Ready]:
@@ -113,13 +125,19 @@ async def add_ready(
     inbox_id: InboxId,
     ready: Sequence[Ready],
     *,
-    last_uid: int | None = None,
+    cursor: Cursor | None = None,
+    loaded: Loaded | None = None,
+    epoch: datetime | None = None,
     event_id: EventId | None = None,
 ) -> Outcome:
-    """As `add_batch`."""
+    """As `add_batch`. `cursor` is where the cursor goes to unless that is backwards; its marks of a first load count
+    only where the mailbox had another incarnation.
+
+    For messages of a first load: the mark goes down to what is `loaded`, and they are created by its `epoch`.
+    """
 
     async def work(connection: AsyncConnection) -> Outcome:
-        return await batches.add(connection, place, inbox_id, ready, last_uid, event_id)
+        return await batches.add(connection, place, inbox_id, ready, cursor, loaded, epoch, event_id)
 
     return await store.write(work)
 

@@ -128,6 +128,8 @@ CURSORS = Table(
     Column("mailbox", CleanText, primary_key=True),
     Column("uidvalidity", BigInteger, nullable=False),
     Column("last_uid", BigInteger, nullable=False),
+    Column("backfill_below", BigInteger),
+    Column("backfill_epoch", Moment),
 )
 
 MESSAGES = Table(

@@ -102,11 +102,23 @@ class ProgressDto(Answer):
     done: int
     total: int
     received_bytes: int
+    backfill: bool
+    messages_per_second: float
+    bytes_per_second: float
+    eta_seconds: float | None
 
     @classmethod
     def of(cls, progress: Progress) -> Self:
         """The wire form of a sync's progress."""
-        return cls(done=progress.done, total=progress.total, received_bytes=progress.received_bytes)
+        return cls(
+            done=progress.done,
+            total=progress.total,
+            received_bytes=progress.received_bytes,
+            backfill=progress.backfill,
+            messages_per_second=progress.messages_per_second,
+            bytes_per_second=progress.bytes_per_second,
+            eta_seconds=progress.eta_seconds,
+        )
 
 
 class ConnectorStatus(Answer):

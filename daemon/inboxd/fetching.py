@@ -1,0 +1,343 @@
+"""Messages of an open mailbox into the store: streamed, parsed in threads, committed in order, then announced."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, final
+from uuid import uuid4
+
+from inboxd import logs, metrics
+from inboxd.bus import Bus
+from inboxd.errors import CommandRefused, MailServerError, ProtocolError
+from inboxd.imap.lines import UidSet
+from inboxd.imap.session import Session
+from inboxd.imap.stream import Stream
+from inboxd.mail.parse import digest
+from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place, Stored
+from inboxd.model import ConnectorId, EventId, InboxId, MessageId, Progress, Trigger, utc_now
+from inboxd.pace import Pace
+from inboxd.store import messages
+from inboxd.store.batches import Ready
+from inboxd.store.engine import Store
+
+BATCH_BYTES: Final = 16 << 20
+BATCH_COUNT: Final = 1000
+_UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
+_UNIT_COUNT: Final = 100
+_MOST_HOLES: Final = 100_000  # each is remembered
+LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
+_log = logs.logger("sync")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a connector's mail goes."""
+
+    store: Store
+    bus: Bus
+    connector_id: ConnectorId
+    inbox_id: InboxId
+
+
+@final
+@dataclass(slots=True)
+class Load:
+    """A first load under way: UIDs below `below` are still to be considered; `end` is where this session took it up.
+
+    `holes` are UIDs the server lists but did not hand over; the mark stays above them.
+    """
+
+    below: int
+    end: int
+    epoch: datetime | None
+    holes: set[int] = field(default_factory=set[int])
+
+
+@final
+@dataclass(slots=True)
+class Pass:
+    """One look at a mailbox, and what came of it so far.
+
+    `holes` are UIDs the server lists but did not hand over; the cursor stays below them. `load` is the mailbox's first
+    load while that is incomplete; `keeps_cursor` says that no mark moves.
+    """
+
+    target: Target
+    session: Session
+    place: Place
+    trigger: Trigger
+    pushed_at: float | None = None
+    event_id: EventId = field(default_factory=lambda: EventId(uuid4()))
+    report: Callable[[Progress], None] | None = None
+    stored: list[Stored] = field(default_factory=list[Stored])
+    holes: set[int] = field(default_factory=set[int])
+    cursor: int = 0
+    load: Load | None = None
+    exists: int = 0
+    keeps_cursor: bool = False
+    done: int = 0
+    total: int = 0
+    received_bytes: int = 0
+    pace: Pace = field(default_factory=Pace)
+
+    def again(self, trigger: Trigger, pushed_at: float | None) -> Pass:
+        """The next pass over the same open mailbox. Its cursor may lag behind another session's: what that one stored
+        is fetched once more and recognised, never stored twice.
+        """
+        return Pass(
+            self.target,
+            self.session,
+            self.place,
+            trigger,
+            pushed_at,
+            holes=set(self.holes),
+            cursor=self.cursor,
+            load=self.load,
+        )
+
+    @property
+    def progress(self) -> Progress:
+        """How far this pass has come."""
+        total = max(self.total, self.done)
+        return Progress(
+            self.done,
+            total,
+            self.received_bytes,
+            backfill=self.load is not None,
+            messages_per_second=self.pace.messages_per_second,
+            bytes_per_second=self.pace.bytes_per_second,
+            eta_seconds=self.pace.seconds_for(total - self.done),
+        )
+
+    @property
+    def backfill_remaining(self) -> int:
+        """After this pass: how many messages of the first load the server has kept back."""
+        return len(self.load.holes) if self.load is not None else 0
+
+    @property
+    def ids(self) -> tuple[MessageId, ...]:
+        """The messages stored by this pass."""
+        return tuple(message.id for message in self.stored)
+
+
+async def fetch(run: Pass, window: UidSet, writer: Writer, *, loading: bool = False) -> set[int]:
+    """Store a window's messages. The UIDs that are holes now: listed by the server, but not handed over.
+
+    They must not stop those behind them. What was expunged meanwhile is none. The last batch may still be on its way.
+    """
+    missing = await _fetch(run, window, writer, loading)
+    if not missing:
+        return set()
+    listed = await run.session.search(above=min(missing) - 1, below=max(missing) + 1)
+    again = UidSet.of(uid for uid in missing if uid in listed)
+    run.done += len(missing) - len(again)
+    holes = await _fetch(run, again, writer, loading) if again else set[int]()
+    if holes:
+        _log.warning("messages_not_handed_over", connector=str(run.target.connector_id), uids=sorted(holes)[:20])
+    return holes
+
+
+def note_holes(known: set[int], holes: set[int]) -> None:
+    """Remember holes; ProtocolError when there is no end of them."""
+    known |= holes
+    if len(known) > _MOST_HOLES:
+        raise ProtocolError("fetch", "the server lists ever more messages without handing them over")
+
+
+async def _fetch(run: Pass, window: UidSet, writer: Writer, loading: bool) -> set[int]:
+    """Store a window's messages. The UIDs that were not handed over: expunged meanwhile, most likely."""
+    missing = set(window)
+
+    def accept(message: Fetched) -> bool:
+        asked = message.uid in missing
+        missing.discard(message.uid)
+        return asked
+
+    def complete_to() -> int:
+        return 0 if missing or loading else window.highest
+
+    with run.session.fetch(str(window)) as stream:
+        large = await drain(run, stream, writer, accept, complete_to)
+    return missing | await store_headers(run, large, writer)
+
+
+async def drain(
+    run: Pass, stream: Stream, writer: Writer, accept: Callable[[Fetched], bool], complete_to: Callable[[], int]
+) -> list[Fetched]:
+    """Store what a FETCH brings; returns the messages too large to be kept. The last batch moves the cursor with it.
+
+    What was read while a batch was written is the next batch: small ones where the disk is quick, large ones where not.
+    """
+    large: list[Fetched] = []
+    while unit := await stream.take(_UNIT_BYTES, _UNIT_COUNT, LINGER_SECONDS):
+        accepted = [message for message in unit if accept(message)]
+        large += [message for message in accepted if not message.whole]
+        ended = stream.finished and not large and not run.holes and not run.keeps_cursor
+        cursor = complete_to() if ended else 0
+        await writer.put(await _read(run, [message for message in accepted if message.whole]), cursor)
+    return large
+
+
+@final
+class Writer:
+    """Commits batches one after the other, in the order they came; leaving waits for the last of them.
+
+    What had come when the connection was lost is kept too. The messages are created by a first load's `epoch`, if one
+    is given.
+    """
+
+    def __init__(self, run: Pass, epoch: datetime | None = None) -> None:
+        self._run = run
+        self._epoch = epoch
+        self._waiting: list[Ready] = []
+        self._waiting_bytes = 0
+        self._cursor = 0
+        self._loaded: Loaded | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._taken = asyncio.Event()
+
+    async def __aenter__(self) -> Writer:
+        return self
+
+    async def put(self, ready: list[Ready], cursor: int = 0) -> None:
+        """Begin to write, or leave it for the next batch; waits when that is full."""
+        self._waiting += ready
+        self._waiting_bytes += sum(len(one.incoming.fetched.raw) for one in ready)
+        self._cursor = cursor
+        if self._writing is None or self._writing.done():
+            await self._begin()
+        elif self._is_full:
+            self._taken.clear()
+            await self._taken.wait()
+
+    def mark(self, loaded: Loaded) -> None:
+        """What was put so far reaches so far down: kept with the next batch, at the latest when this is left."""
+        self._loaded = loaded
+
+    @property
+    def _is_full(self) -> bool:
+        return self._waiting_bytes >= BATCH_BYTES or len(self._waiting) >= BATCH_COUNT
+
+    async def _begin(self) -> None:
+        if self._writing is not None:
+            await self._writing
+        self._writing = asyncio.create_task(self._write())  # noqa: TID251 - ends before this object's block
+
+    async def _write(self) -> None:
+        """Until nothing waits: what has come must not wait for what is still to come."""
+        try:
+            while True:
+                batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
+                loaded, self._loaded = self._loaded, None
+                self._taken.set()
+                await commit(self._run, batch, self._cursor, loaded, self._epoch)
+                if not self._waiting:
+                    return
+        finally:
+            self._taken.set()
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        # No TaskGroup: until Python 3.13 one whose child fails last leaves its parent marked as being cancelled.
+        try:
+            if error is None or isinstance(error, MailServerError):
+                if self._waiting or self._loaded is not None:
+                    await self._begin()
+                if self._writing is not None:
+                    await self._writing
+        finally:
+            if self._writing is not None:
+                self._writing.cancel()
+                await asyncio.gather(self._writing, return_exceptions=True)  # noqa: TID251 - its failure was raised above
+
+
+async def store_headers(run: Pass, large: list[Fetched], writer: Writer) -> set[int]:
+    """Store messages too large as their headers. The UIDs whose header was not handed over."""
+    missing: set[int] = set()
+    for message in large:
+        header = b""
+        with suppress(CommandRefused):
+            header = await run.session.header(message.uid)
+        if header:
+            await writer.put(await _read(run, [replace(message, raw=header)]))
+        else:
+            missing.add(message.uid)
+    return missing
+
+
+async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
+    return await asyncio.to_thread(_ready_all, run.target.store, batch) if batch else []
+
+
+async def commit(
+    run: Pass, ready: list[Ready], cursor: int, loaded: Loaded | None = None, epoch: datetime | None = None
+) -> None:
+    """Commit a batch and the marks that go with it, then tell: waiters, metrics, the progress report."""
+    if not ready and not cursor and loaded is None:
+        return
+    batch = [one.incoming.fetched for one in ready]
+    outcome = await messages.add_ready(
+        run.target.store,
+        run.place,
+        run.target.inbox_id,
+        ready,
+        cursor=_cursor_at(run, cursor) if cursor > run.cursor else None,
+        loaded=loaded,
+        epoch=epoch,
+        event_id=run.event_id,
+    )
+    run.cursor = max(run.cursor, cursor)
+    if run.load is not None and loaded is not None:
+        run.load.below = loaded.first
+    if not ready:
+        return
+    run.stored += outcome.stored
+    run.done += len(batch)
+    run.received_bytes += sum(len(message.raw) for message in batch)
+    run.target.bus.publish(run.target.inbox_id)
+    _measure(run, batch, outcome)
+    run.pace.note(asyncio.get_running_loop().time(), run.done, run.received_bytes)
+    if run.report is not None:
+        run.report(run.progress)
+
+
+def _cursor_at(run: Pass, last_uid: int) -> Cursor:
+    load = run.load
+    if load is None:
+        return Cursor(run.place.uidvalidity, last_uid)
+    return Cursor(run.place.uidvalidity, last_uid, load.below, load.epoch)
+
+
+def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
+    metrics.STORED.inc(len(outcome.stored))
+    metrics.STORED_BYTES.inc(sum(message.size_bytes for message in outcome.stored))
+    metrics.REMAPPED.inc(outcome.remapped)
+    if not outcome.stored or run.trigger not in (Trigger.PUSH, Trigger.POLL):
+        return
+    now = utc_now()
+    fresh = {message.uid for message in outcome.stored}
+    for message in batch:
+        if message.uid in fresh and message.received_at is not None:
+            metrics.DETECTION.observe(max(0.0, (now - message.received_at).total_seconds()))
+    if run.pushed_at is not None:
+        metrics.PUSH_TO_STORED.observe(asyncio.get_running_loop().time() - run.pushed_at)
+
+
+def _ready_all(store: Store, batch: list[Fetched]) -> list[Ready]:
+    """Hash and parse a batch, and make rows of it; blocking, for a thread."""
+    hashed = (Incoming(message, _digest(message), hashlib.sha256(message.raw).digest()) for message in batch)
+    return messages.prepare(store, list(hashed))
+
+
+def _digest(message: Fetched) -> Digest:
+    made = digest(message.raw)
+    if not message.whole:
+        made = replace(made, defect=f"{message.size_bytes} bytes are over the limit: only the header is kept")
+    if made.defect is not None:
+        metrics.DEFECTIVE.inc()
+    return made
