@@ -13,10 +13,18 @@ from pathlib import Path
 import pytest
 
 from ctl_calls import PROGRAM, call, environment, on_terminal, spawn, stand_in
+from inboxd import ctl_follow
 from servers.control_state import Row, StandIn, moment
 
 LOOKING: Row = {"state": "syncing", "progress": None}
 HALFWAY: Row = {"state": "syncing", "progress": {"done": 500, "total": 2000, "receivedBytes": 25_000_000}}
+LOADING: Row = {
+    "state": "syncing",
+    "progress": {
+        "done": 860, "total": 2000, "receivedBytes": 43_000_000, "backfill": True, "messagesPerSecond": 1234.4,
+        "bytesPerSecond": 5_000_000.0, "etaSeconds": 120.2,
+    },
+}  # fmt: skip
 RESULT: Row = {"result": {"syncResult": {"emailSyncCount": 0, "logs": ["S: * OK"], "emailIds": []}}}
 
 
@@ -49,6 +57,36 @@ def test_a_sync_of_unknown_size_says_that_it_looks(daemon: StandIn) -> None:
     assert "looking…" in shown
     assert "None" not in shown
     assert "0/0" not in shown
+
+
+def test_a_first_load_shows_its_rate_and_the_time_left_as_a_bar(daemon: StandIn) -> None:
+    daemon.add_connector("work")
+    daemon.lines = [{"progress": LOADING["progress"]}, RESULT]
+    status, shown = on_terminal(daemon, ("sync", "work"))
+    assert status == 0
+    for part in ("━", "860/2000 mails", "43 MB (5.0 MB/s)", "2 min left"):
+        assert part in shown
+
+
+def test_status_shows_how_far_a_first_load_is(daemon: StandIn) -> None:
+    daemon.add_connector("work", **LOADING)
+    daemon.add_connector("slow", state="syncing", progress=LOADING["progress"] | {"messagesPerSecond": 2.25})
+    daemon.add_connector("new", state="syncing", progress={"done": 0, "total": 9, "receivedBytes": 0, "backfill": True})
+    shown = call(daemon, "status").stdout
+    assert "work: backfill 43 % · 1,234 mails/s · 2 min left\n" in shown
+    assert "slow: backfill 43 % · 2.2 mails/s · 2 min left\n" in shown
+    assert "new: backfill 0 %\n" in shown
+
+
+def test_without_a_terminal_a_long_sync_says_a_line_now_and_then(
+    daemon: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.add_connector("work")
+    daemon.lines = [{"progress": LOADING["progress"]}, {"progress": HALFWAY["progress"]}, RESULT]
+    assert call(daemon, "sync", "work").stderr == ""
+    monkeypatch.setattr(ctl_follow, "_LINE_SECONDS", 0.0)
+    told = call(daemon, "sync", "work").stderr
+    assert told == "work: backfill 43 % · 1,234 mails/s · 2 min left\nwork: 500/2000 mails, 25 MB\n"
 
 
 def test_add_on_a_terminal_follows_the_first_sync_to_its_end(daemon: StandIn, add: tuple[str, ...]) -> None:
