@@ -24,13 +24,8 @@ FLOORS = (
     "sections settings logs metrics net clock notify logins",
     "imap smtp mail post bus store vault handover",
     (
-<<<<<<< tests/test_floors.py
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat"
-=======
-        "accounts dial roster connector sync direct accepting sender lane chores waiter matching probe flags indexer"
-        " poster receiver sweeper services beat sweep"
->>>>>>> /tmp/mf.new
+        " probe flags indexer poster receiver sweeper services beat sweep"
     ),
     "api scrape",
     "serve cli ctl* demo* __main__",

@@ -29,15 +29,12 @@ import sys
 from inboxd import metrics
 metrics.set_up()
 for gauge in (
-<<<<<<< tests/test_shipped_metrics.py
-    metrics.CONNECTOR_UP, metrics.LAST_SYNC, metrics.LAST_ACTIVITY, metrics.FAILURES, metrics.BACKFILL_REMAINING
-=======
     metrics.CONNECTOR_UP,
     metrics.LAST_SYNC,
     metrics.LAST_ACTIVITY,
     metrics.FAILURES,
+    metrics.BACKFILL_REMAINING,
     metrics.LEFT_OUT,
->>>>>>> /tmp/mf.new
 ):
     gauge.labels("7a3f").set(1)
 metrics.CONNECTOR_PARKED.labels("7a3f", "auth").set(1)

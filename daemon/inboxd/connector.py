@@ -233,14 +233,9 @@ class Supervisor:
     async def _finish(self, run: sync.Pass) -> None:
         now = self._read_at = utc_now()
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
-<<<<<<< daemon/inboxd/connector.py
         metrics.BACKFILL_REMAINING.labels(self._label).set(run.backfill_remaining)
-        metrics.LAST_SYNC.labels(self._label).set(now.timestamp())
-        self.status = replace(self.status, last_sync_at=now, last_activity_at=now, progress=None)
-=======
         self.status = replace(self.status, last_activity_at=now, progress=None)
         self._note_complete()
->>>>>>> /tmp/mf.new
         if run.stored:
             await sync.write_event(run, list(self._transcript))
             self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)

@@ -121,16 +121,13 @@ LAST_ACTIVITY = ConnectorGauge(
     registry=REGISTRY,
 )
 FAILURES = ConnectorGauge("inboxd_connector_consecutive_failures", "Sessions failed in a row.", registry=REGISTRY)
-<<<<<<< daemon/inboxd/metrics.py
-BACKFILL_REMAINING = Gauge(
-    "inboxd_backfill_remaining_messages", "Messages that the connector's first load has still to bring.", ["connector"],
+BACKFILL_REMAINING = ConnectorGauge(
+    "inboxd_backfill_remaining_messages", "Messages that the connector's first load has still to bring.",
     registry=REGISTRY,
 )  # fmt: skip
-=======
 LEFT_OUT = ConnectorGauge(
     "inboxd_connector_folders_left_out", "Followed mailboxes that cannot be opened.", registry=REGISTRY
 )
->>>>>>> /tmp/mf.new
 STORED = Counter("inboxd_messages_stored_total", "Messages committed to the store.", registry=REGISTRY)
 STORED_BYTES = Counter("inboxd_messages_stored_bytes_total", "Raw bytes of the stored messages.", registry=REGISTRY)
 DEFECTIVE = Counter(
@@ -242,11 +239,7 @@ def set_up() -> None:
 
 def forget(connector: str) -> None:
     """Remove a deleted connector's children."""
-<<<<<<< daemon/inboxd/metrics.py
-    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, BACKFILL_REMAINING):
-=======
-    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, LEFT_OUT):
->>>>>>> /tmp/mf.new
+    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, BACKFILL_REMAINING, LEFT_OUT):
         gauge.remove_by_labels({"connector": connector})
     CONNECTOR_PARKED.remove_by_labels({"connector": connector})
 
