@@ -187,9 +187,9 @@ class Sweep:
         cursor = await messages.cursor(self._target.store, self._target.connector_id, name)
         if counts.messages == 0 and counts.uidvalidity:
             return True
-        if cursor is None or cursor.uidvalidity != counts.uidvalidity or not counts.uidnext:
+        if cursor is None or cursor.backfill_below is not None or not counts.uidnext:
             return False
-        return cursor.last_uid >= counts.uidnext - 1
+        return cursor.uidvalidity == counts.uidvalidity and cursor.last_uid >= counts.uidnext - 1
 
     async def _look(
         self, session: Session, watch: Watch, account: Account, name: str, counts: Counts, *, pushed: bool
