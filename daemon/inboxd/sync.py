@@ -28,7 +28,7 @@ from inboxd.store import events, messages
 from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
 
-BATCH_BYTES: Final = 16 << 20
+BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
 _UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
 _UNIT_COUNT: Final = 100

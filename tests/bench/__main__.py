@@ -1,12 +1,18 @@
-"""`python -m bench [latency|first-sync|lists|waits …]`: run the named benchmarks, or all."""
+"""`python -m bench [latency|reader|first-sync|lists|waits …]`: run the named benchmarks, or all."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import first_sync, latency, lists, waits
+from bench import first_sync, latency, lists, reader, waits
 
-BENCHMARKS = {"latency": latency.main, "first-sync": first_sync.main, "lists": lists.main, "waits": waits.main}
+BENCHMARKS = {
+    "latency": latency.main,
+    "reader": reader.main,
+    "first-sync": first_sync.main,
+    "lists": lists.main,
+    "waits": waits.main,
+}
 
 
 def main() -> None:
