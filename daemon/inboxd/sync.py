@@ -319,6 +319,7 @@ async def _store(run: Pass, batch: list[Fetched], cursor: int) -> None:
 
 
 async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
+    """Hash and parse messages and make rows of them, in a thread: two would only wait for each other."""
     return await asyncio.to_thread(_ready_all, run.target.store, batch) if batch else []
 
 
