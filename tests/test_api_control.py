@@ -7,19 +7,24 @@ import base64
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest_asyncio
 
 from api_site import MAIL, Site, attention, open_site
 from inboxd import __version__
+from inboxd.mails import Place
+from inboxd.model import ConnectorId, InboxId, utc_now
+from inboxd.store import messages
 from servers.dovecot import Dovecot
 from servers.smtp import smtp_server
+from servers.stores import make_incoming
 
 
 @pytest_asyncio.fixture
@@ -94,6 +99,19 @@ async def test_watch_shows_each_new_message_once_and_in_order(site: Site) -> Non
     )
     assert shown[0]["storedAt"].endswith("Z")
     assert shown[0]["receivedAt"].endswith("Z")
+
+
+async def test_watch_shows_the_mails_of_a_first_load_although_they_are_created_before(site: Site) -> None:
+    made = await site.new_connector(name="one")
+    store, connector_id, inbox_id = site.services.store, ConnectorId(UUID(made["id"])), InboxId(UUID(made["inboxId"]))
+    place, epoch = Place(connector_id, "INBOX", 7), utc_now() - timedelta(hours=1)
+    async with asyncio.timeout(20), _lines(site, "GET", "/control/watch") as lines:
+        assert await anext(lines) is None
+        for uids in ((8, 9), (6, 7)):
+            ready = messages.prepare(store, [make_incoming(uid) for uid in uids])
+            stored = (await messages.add_ready(store, place, inbox_id, ready, epoch=epoch)).stored
+            site.services.bus.publish(inbox_id)
+            assert [(await anext(lines))["id"] for _ in stored] == [str(one.id) for one in stored]
 
 
 async def test_watch_can_be_limited_to_a_connector(site: Site) -> None:

@@ -7,7 +7,7 @@ import itertools
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -198,11 +198,11 @@ Write = Callable[..., Awaitable[Any]]
 async def test_store_failing_at_any_write_announces_nothing_unstored_and_the_connector_recovers(
     bench: Bench, committed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real: Write = vars(Store)["write"]
+    kinds: dict[str, Write] = {name: vars(Store)[name] for name in ("write", "write_at_once")}
     monkeypatch.setattr(sync, "WINDOW_COUNT", 4)
     writes = failing_at = 0
 
-    async def write(self: Store, fn: Any) -> Any:
+    async def write(real: Write, self: Store, fn: Any) -> Any:
         nonlocal writes
         writes += 1
         if writes == failing_at and not committed:
@@ -213,7 +213,8 @@ async def test_store_failing_at_any_write_announces_nothing_unstored_and_the_con
         return value
 
     async with serving(*range(1, 13)) as (mailbox, port):
-        monkeypatch.setattr(Store, "write", write)
+        for name, real in kinds.items():
+            monkeypatch.setattr(Store, name, partialmethod(partial(write, real)))
         for failing_at in range(1, 6):
             writes = -1000
             linked = await bench.link(port)

@@ -25,7 +25,7 @@ from inboxd.store import messages
 from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
 
-BATCH_BYTES: Final = 16 << 20
+BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
 _UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
 _UNIT_COUNT: Final = 100
@@ -271,6 +271,7 @@ async def store_headers(run: Pass, large: list[Fetched], writer: Writer) -> set[
 
 
 async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
+    """Hash and parse messages and make rows of them, in a thread: two would only wait for each other."""
     return await asyncio.to_thread(_ready_all, run.target.store, batch) if batch else []
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -30,6 +32,7 @@ from inboxd.store.engine import open_store
 from inboxd.vault import open_vault
 
 _GRACE_SECONDS: Final = 5.0
+_SWITCH_SECONDS: Final = 0.0005  # threads that parse mails would else keep the loop waiting for 5 ms at a time
 _MOST_LINE_BYTES: Final = 65_536  # a thousand ids in a query; aiohttp's own limit is 8,190
 _log = logs.logger("serve")
 
@@ -61,6 +64,7 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
             if period is not None:
                 workers.append(group.create_task(beat.feed_watchdog(notifier, services.store, period)))
             with _signals(stop, lambda: _reload(notifier, settings, reload)):
+                _settle()
                 notifier.status(f"serving on {settings.api.listen}")
                 state.phase = None
                 notifier.ready()
@@ -72,6 +76,13 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
             for worker in workers:
                 worker.cancel()
     _log.info("stopped")
+
+
+def _settle() -> None:
+    """Whatever was made until now stays: looking through it for garbage takes a tenth of a second each time."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
 
 
 @final

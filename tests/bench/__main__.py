@@ -1,13 +1,14 @@
-"""`python -m bench [latency|first-sync|lists|waits|sending|idle …]`: run the named benchmarks, or all."""
+"""`python -m bench [latency|reader|first-sync|lists|waits|sending|idle …]`: run the named benchmarks, or all."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import first_sync, idle, latency, lists, sending, waits
+from bench import first_sync, idle, latency, lists, reader, sending, waits
 
 BENCHMARKS = {
     "latency": latency.main,
+    "reader": reader.main,
     "first-sync": first_sync.main,
     "lists": lists.main,
     "waits": waits.main,

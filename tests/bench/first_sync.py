@@ -1,66 +1,36 @@
-"""The first sync of a large mailbox: inboxd beside mbsync, interleaved, from the same Dovecot."""
+"""The first sync of a large mailbox: inboxd beside its peers and its limits, interleaved, from the same Dovecot.
+
+The peers are mbsync, into a Maildir, and imapflow, into SQLite; the limits are a socket that throws away what it reads,
+and SQLite writing the same bytes out of memory.
+"""
 
 from __future__ import annotations
 
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import corpus
+from bench import peers
+from bench.peers import Taken
 from bench.report import heading
 from servers.certs import issue
 from servers.daemon import Daemon
 from servers.dovecot import Dovecot, User
 
-MBSYNC = """
-IMAPAccount bench
-Host {host}
-Port {port}
-User {user}
-Pass "{password}"
-SSLType None
-AuthMechs PLAIN
-
-IMAPStore far
-Account bench
-
-MaildirStore near
-Path {folder}/
-Inbox {folder}/INBOX
-
-Channel bench
-Far :far:
-Near :near:
-Create Near
-Sync Pull
-SyncState *
-"""
+Peer = Callable[[Path, Dovecot, User], Taken]
+# How many times as long as inboxd each must take at the least.
+GOALS = {"mbsync": 3.0, "imapflow": 2.0, "SQLite alone": 1 / 1.5}
+PEAK_MB = 150
 
 
-def _mbsync(folder: Path, dovecot: Dovecot, user: User) -> float:
-    config = folder / "mbsyncrc"
-    config.write_text(
-        MBSYNC.format(
-            host=dovecot.starttls.host,
-            port=dovecot.starttls.port,
-            user=user.name,
-            password=user.password,
-            folder=folder,
-        )
-    )
-    began = time.perf_counter()
-    done = subprocess.run(["mbsync", "-q", "-c", str(config), "bench"], capture_output=True, text=True, check=False)
-    took = time.perf_counter() - began
-    if done.returncode:
-        print(f"mbsync: {done.stderr.splitlines()[0] if done.stderr else done.returncode}", file=sys.stderr)
-    return took
-
-
-def _inboxd(folder: Path, dovecot: Dovecot, user: User, count: int, authorities: Path) -> tuple[float, int]:
+def inboxd(folder: Path, dovecot: Dovecot, user: User, *, count: int, authorities: Path) -> Taken:
+    """From the request that creates the connector until it listens for new mail, everything stored."""
     daemon = Daemon(folder, authorities)
     daemon.settings = {}
     daemon.start()
@@ -72,21 +42,49 @@ def _inboxd(folder: Path, dovecot: Dovecot, user: User, count: int, authorities:
         took = time.perf_counter() - began
         assert daemon.count(connector) == count
         assert daemon.process is not None
-        peak = Path(f"/proc/{daemon.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]
-        return took, int(peak) // 1024
+        return Taken(took, peers.peak_mb_of(daemon.process.pid))
     finally:
         daemon.stop()
 
 
+def rounds(folder: Path, dovecot: Dovecot, user: User, who: Mapping[str, Peer], times: int) -> dict[str, list[Taken]]:
+    """Each of them once a round, in an empty folder; what each took."""
+    taken: dict[str, list[Taken]] = {name: [] for name in who}
+    for number in range(times):
+        for name, take in who.items():
+            place = folder / "taken"
+            place.mkdir()
+            taken[name].append(take(place, dovecot, user))
+            shutil.rmtree(place)
+        print(
+            f"round {number + 1}: " + ", ".join(f"{name} {taken[name][-1].seconds:.2f} s" for name in who), flush=True
+        )
+    return taken
+
+
+def table(taken: Mapping[str, Sequence[Taken]]) -> None:
+    """Medians, and how many times as long as inboxd each took: the median of the rounds' ratios."""
+    ours = taken["inboxd"]
+    print(f"\n{'':14}{'median':>9}{'peak':>9}{'/ inboxd':>10}  goal")
+    for name, theirs in taken.items():
+        seconds = statistics.median(one.seconds for one in theirs)
+        ratio = statistics.median(one.seconds / own.seconds for one, own in zip(theirs, ours, strict=True))
+        goal = (
+            f"at least {GOALS[name]:.2f}" if name in GOALS else f"peak under {PEAK_MB} MB" if name == "inboxd" else ""
+        )
+        print(f"{name:14}{seconds:7.2f} s{max(one.peak_mb for one in theirs):6.0f} MB{ratio:10.2f}  {goal}", flush=True)
+
+
 def main(*, quick: bool) -> None:
-    """Three rounds of each."""
-    if shutil.which("mbsync") is None:
-        sys.exit("mbsync is missing: apt-get install isync")
+    """Three rounds of each; one of a tenth of the mails when `quick`."""
+    if (words := peers.missing()) is not None:
+        sys.exit(words)
     count = 1000 if quick else 10_000
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.chmod(0o755)
         certificates = issue(folder)
+        peers.install_imapflow(folder / "imapflow")
         dovecot = Dovecot(folder / "dovecot", certificates)
         dovecot.start()
         try:
@@ -95,25 +93,13 @@ def main(*, quick: bool) -> None:
             dovecot.fetch_all(user)  # Dovecot's own indexes are made once, before anybody is measured
             size = sum(file.stat().st_size for file in (user.home / "Maildir").rglob("*.tests*"))
             heading(f"first sync: {count} messages, {size / 1e6:.0f} MB, from a local Dovecot")
-            _rounds(folder, dovecot, user, count, certificates.ca_file, rounds=1 if quick else 3)
+            who: dict[str, Peer] = {
+                "socket drain": peers.drain,
+                "SQLite alone": peers.written,
+                "inboxd": partial(inboxd, count=count, authorities=certificates.ca_file),
+                "mbsync": peers.mbsync,
+                "imapflow": partial(peers.imapflow, installed=folder / "imapflow"),
+            }
+            table(rounds(folder, dovecot, user, who, 1 if quick else 3))
         finally:
             dovecot.stop(kill=True)
-
-
-def _rounds(folder: Path, dovecot: Dovecot, user: User, count: int, authorities: Path, *, rounds: int) -> None:
-    ratios: list[float] = []
-    for number in range(rounds):
-        theirs_folder, ours_folder = folder / f"mbsync{number}", folder / f"inboxd{number}"
-        theirs_folder.mkdir()
-        ours_folder.mkdir()
-        theirs = _mbsync(theirs_folder, dovecot, user)
-        shutil.rmtree(theirs_folder)
-        ours, peak = _inboxd(ours_folder, dovecot, user, count, authorities)
-        shutil.rmtree(ours_folder)
-        ratios.append(ours / theirs)
-        print(
-            f"mbsync {theirs:6.2f} s   inboxd {ours:6.2f} s ({count / ours:.0f} messages/s, peak {peak} MB)"
-            f"   inboxd / mbsync {ratios[-1]:.2f}",
-            flush=True,
-        )
-    print(f"inboxd / mbsync, median: {statistics.median(ratios):.2f} (goal: at most 1)")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from json import JSONEncoder
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from inboxd.errors import StoreError
 from inboxd.store import driver
+
+T = TypeVar("T")
 
 BUSY_MILLISECONDS = 5000
 POSTGRES_CONNECTIONS = 10
@@ -41,14 +43,24 @@ _READER_PRAGMAS = (f"busy_timeout = {BUSY_MILLISECONDS}", "query_only = 1")
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+class AtOnce(Protocol):
+    """See `Database`."""
+
+    async def __call__(self, connection: AsyncConnection, work: Coroutine[Any, Any, T]) -> T: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Engines to read and to write with, and how many connections each may use at a time."""
+    """Engines to read and to write with, and how many connections each may use at a time.
+
+    `at_once` runs a coroutine that awaits nothing but the connection with as little waiting in between as can be.
+    """
 
     reader: AsyncEngine
     writer: AsyncEngine
     readers: int
     writers: int
+    at_once: AtOnce
 
 
 def connect(url: str) -> AbstractAsyncContextManager[Database]:
@@ -75,10 +87,21 @@ async def _sqlite(url: URL) -> AsyncGenerator[Database]:
     writer = _sqlite_engine(url, 1, _WRITER_PRAGMAS, "BEGIN IMMEDIATE")
     reader = _sqlite_engine(url, SQLITE_READERS, _READER_PRAGMAS, "BEGIN")
     try:
-        yield Database(reader, writer, readers=SQLITE_READERS, writers=1)
+        yield Database(reader, writer, readers=SQLITE_READERS, writers=1, at_once=_in_one_turn)
     finally:
         await reader.dispose()
         await writer.dispose()
+
+
+async def _in_one_turn(connection: AsyncConnection, work: Coroutine[Any, Any, T]) -> T:
+    """All of it in the driver's own thread: a turn a statement, each waits for the loop and for the interpreter."""
+    raw = await connection.get_raw_connection()
+    return await cast("driver.Connection", raw.driver_connection).turn(lambda _: driver.to_its_end(work))
+
+
+async def _as_it_is(connection: AsyncConnection, work: Coroutine[Any, Any, T]) -> T:
+    del connection
+    return await work
 
 
 def _create(path: Path) -> None:
@@ -146,7 +169,7 @@ async def _postgresql(url: URL) -> AsyncGenerator[Database]:
     reader = writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     share = POSTGRES_CONNECTIONS // 2
     try:
-        yield Database(reader, writer, readers=share, writers=share)
+        yield Database(reader, writer, readers=share, writers=share, at_once=_as_it_is)
     finally:
         await writer.dispose()
 

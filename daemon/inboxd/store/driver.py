@@ -6,7 +6,8 @@ In each turn two threads wait for the interpreter; while others are busy, that t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from threading import get_ident
 from typing import Any, TypeVar, cast, final
 
 import aiosqlite
@@ -37,8 +38,18 @@ class Cursor:
         """Execute a statement for each set of parameters."""
         await self._take_turn(lambda cursor: cursor.executemany(sql, parameters))
 
+    async def fetchone(self) -> Any:
+        """The next row, None after the last."""
+        return next(iter(await self.fetchmany(1)), None)
+
+    async def fetchmany(self, size: int | None = None) -> list[Any]:
+        """The next rows."""
+        count = size or self.arraysize
+        rows, self._rows = self._rows[:count], self._rows[count:]
+        return rows
+
     async def fetchall(self) -> list[Any]:
-        """The rows."""
+        """The rows that are left."""
         rows, self._rows = self._rows, []
         return rows
 
@@ -68,8 +79,24 @@ class Connection(aiosqlite.Connection):
 
     async def turn(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on SQLite's own connection, in the thread that this has to itself."""
-        execute = cast("Callable[[Callable[[], T]], Awaitable[T]]", self._execute)  # pyright: ignore[reportUnknownMemberType]
-        return await execute(lambda: work(self._conn))
+        return await self._execute(lambda: work(self._conn))
+
+    async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """At once, where this is that thread already: see `to_its_end`."""
+        if get_ident() == self._thread.ident:
+            return fn(*args, **kwargs)
+        execute = cast("Callable[..., Awaitable[T]]", super()._execute)  # pyright: ignore[reportUnknownMemberType]
+        return await execute(fn, *args, **kwargs)
+
+
+def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that awaits nothing but a connection, run in that connection's own thread."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    work.close()
+    raise RuntimeError("the transaction waits for something other than its connection")
 
 
 def connect(*arguments: Any, **options: Any) -> Connection:

@@ -139,7 +139,7 @@ async def add_ready(
     async def work(connection: AsyncConnection) -> Outcome:
         return await batches.add(connection, place, inbox_id, ready, cursor, loaded, epoch, event_id)
 
-    return await store.write(work)
+    return await store.write_at_once(work)
 
 
 async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Message]:
