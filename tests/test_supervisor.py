@@ -232,7 +232,7 @@ async def test_store_failing_while_the_failure_is_noted_is_survived(
     async with serving() as (mailbox, port):
         mailbox.answers["EXAMINE"] = says("TAG NO later\r\n")
         linked = await bench.link(port)
-        monkeypatch.setattr(events, "add", full)
+        monkeypatch.setattr(events, "add_soon", full)
         async with alive(linked.supervisor()):
             await eventually(lambda: mailbox.connections > 2)
             del mailbox.answers["EXAMINE"]

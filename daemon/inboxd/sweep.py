@@ -263,6 +263,6 @@ async def note_failure(
         logs="\n".join(transcript),
     )
     try:
-        await events.add(target.store, event)
+        await events.add_soon(target.store, event)
     except (StoreError, NotFound) as error:
         log.error("event_lost", reason=str(error))  # noqa: TRY400 - the reason says it all

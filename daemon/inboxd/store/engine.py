@@ -14,11 +14,13 @@ from sqlalchemy import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import StoreError
+from inboxd.flights import Flights
 from inboxd.store.database import AtOnce, Database, connect
 from inboxd.store.revisions import upgrade
 from inboxd.store.translation import translated
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
 
@@ -68,6 +70,8 @@ class Store:
         self._write_turns = asyncio.Semaphore(database.writers)
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._flights = Flights()
+        self._waiting: dict[object, list[Any]] = {}
 
     @property
     def dialect(self) -> Dialect:
@@ -85,6 +89,25 @@ class Store:
     async def write_at_once(self, fn: Work[T]) -> T:
         """As `write`, in less time: nothing else can happen between the statements. `fn` must do little beside them."""
         return await self._run(self._write_turns, partial(self._transact, fn, self._database.at_once))
+
+    async def write_together(self, work: Callable[[AsyncConnection, list[Item]], Awaitable[None]], item: Item) -> None:
+        """As `write`; what waits for the same `work` goes in one transaction, whose StoreError reaches all of them.
+
+        `work` must bear to be given an item again that it has written.
+        """
+        waiting = self._waiting.setdefault(work, [])
+        waiting.append(item)
+
+        async def flush() -> None:
+            taken = waiting[:]
+            waiting.clear()
+            try:
+                await self.write(lambda connection: work(connection, taken))
+            except asyncio.CancelledError:
+                waiting[:0] = taken  # the next of those who wait writes them
+                raise
+
+        await self._flights.share(work, flush)
 
     async def close(self) -> None:
         """Refuse new work and wait for what is running."""
