@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, final
 from uuid import UUID, uuid4
@@ -154,6 +154,10 @@ def _boot() -> str:
         return uuid4().hex
 
 
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def _line(content: dict[str, Any]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
@@ -163,14 +167,14 @@ def _written(verdict: Verdict) -> dict[str, Any]:
     return {
         "id": verdict.id.hex,
         "state": verdict.state.value,
-        "began": tried.began_at.isoformat(),
-        "ended": tried.ended_at.isoformat(),
+        "began": tried.began_at.timestamp(),
+        "ended": tried.ended_at.timestamp(),
         "host": tried.host,
         "stage": tried.stage,
         "kind": tried.kind,
         "reply": tried.reply,
         "recipients": {address: (state.value, words) for address, (state, words) in verdict.recipients.items()},
-        "due": verdict.due_at.isoformat() if verdict.due_at else None,
+        "due": verdict.due_at.timestamp() if verdict.due_at else None,
         "route": verdict.route.hex if verdict.route is not None else None,
         "chores": [chore.value for chore in verdict.chores],
     }
@@ -183,15 +187,15 @@ def _verdicts(lines: list[bytes]) -> Iterator[Verdict]:
             id=SentId(UUID(row["id"])),
             state=SentState(row["state"]),
             tried=Try(
-                began_at=datetime.fromisoformat(row["began"]),
-                ended_at=datetime.fromisoformat(row["ended"]),
+                began_at=_moment(row["began"]),
+                ended_at=_moment(row["ended"]),
                 host=row["host"],
                 stage=row["stage"],
                 kind=row["kind"],
                 reply=row["reply"],
             ),
             recipients={address: (Delivery(state), words) for address, (state, words) in row["recipients"].items()},
-            due_at=datetime.fromisoformat(row["due"]) if row["due"] else None,
+            due_at=_moment(row["due"]) if row["due"] else None,
             route=RouteId(UUID(row["route"])) if row["route"] else None,
             chores=tuple(Chore(chore) for chore in row["chores"]),
         )

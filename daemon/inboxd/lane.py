@@ -19,6 +19,7 @@ from inboxd.errors import (
     ConnectionLost,
     Invalid,
     MailServerError,
+    SendDeferred,
     SendRefused,
     Stalled,
     StoreError,
@@ -76,7 +77,7 @@ class Route:
         return self._losses >= _LOSSES
 
     def recover(self) -> None:
-        """A mail was answered, or the account is another now."""
+        """A mail was taken or refused, or the account is another now."""
         if self.rests_until is not None or self._losses:
             self._backoff.reset()
             self._losses = 0
@@ -211,6 +212,8 @@ class Lane:
             failure = error
             if not fresh and _is_stale(error):
                 return failure
+            if isinstance(error, SendDeferred | SendRefused):
+                self._route.recover()
             verdict = verdicts.failed(job, error, self._tried_of(began, error), choices)
         except Invalid as error:  # an address that this version takes for none, accepted by another
             failure = SendRefused("mail", str(error))

@@ -43,6 +43,10 @@ _PICK = (
     .limit(bindparam("most"))
     .with_for_update(of=OUTBOX, skip_locked=True)
 )
+_OF_JOB: Final = (
+    "seq", "id", "connector_id", "route", "sender", "attempts", "created_at", "expires_at", "use_fallback", "notify",
+    "whole", "answers",
+)  # fmt: skip
 _CLAIM = (
     update(OUTBOX)
     .where(OUTBOX.c.seq.in_(bindparam("seqs", expanding=True)))
@@ -52,7 +56,7 @@ _CLAIM = (
         leased_until=bindparam("new_leased_until"),
         attempts=OUTBOX.c.attempts + 1,
     )
-    .returning(OUTBOX)
+    .returning(*(OUTBOX.c[name] for name in _OF_JOB))
 )
 _RAWS = select(RAW_SENT.c.seq, RAW_SENT.c.raw).where(RAW_SENT.c.seq.in_(bindparam("seqs", expanding=True)))
 _TO_REACH = (
