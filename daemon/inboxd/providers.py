@@ -72,7 +72,7 @@ _HABITS: dict[str, Habits] = {
 }
 
 
-# No provider says how many logins a second it takes from one address; this many have been no trouble to nobody.
+# No source for a provider's limit of logins a second was found; this is a careful guess, not a measurement.
 _LOGINS_PER_SECOND: dict[str, float] = dict.fromkeys(
     ("imap.gmail.com", "imap.googlemail.com", "outlook.office365.com", "imap-mail.outlook.com"), 5.0
 )
