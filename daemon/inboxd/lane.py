@@ -36,6 +36,7 @@ from inboxd.store import outbox
 from inboxd.verdicts import Choices
 
 _CLAIM_SECONDS: Final = 0.2  # of mails are claimed at a time, as fast as they went last
+_FIRST_SECONDS: Final = 0.02  # what a mail is taken to need before one was sent
 _MOST_CLAIMED: Final = 128
 _AHEAD: Final = 3  # the next ones are claimed when so few parts of them are left
 _MOST_BYTES: Final = 4 << 20
@@ -57,7 +58,7 @@ class Route:
         self.lanes = 0
         self.account: Account | None = None
         self.allowance: Allowance | None = None
-        self.seconds_a_mail = _CLAIM_SECONDS
+        self.seconds_a_mail = _FIRST_SECONDS
         self.rests_until: datetime | None = None
         self.failure: tuple[MailServerError, Try] | None = None
         self._backoff = backoff
@@ -89,7 +90,7 @@ class Route:
 
     def note_pace(self, seconds: float) -> None:
         """How long a mail took."""
-        self.seconds_a_mail += 0.3 * (seconds - self.seconds_a_mail)
+        self.seconds_a_mail += 0.5 * (seconds - self.seconds_a_mail)
 
 
 @final
