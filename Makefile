@@ -1,5 +1,5 @@
 # demo: watch it work.  test: everything, against real servers.  check: format, lint, types, floors.
-# bench: speed beside mbsync.  lock: resolve the locks again.  clean: remove what these made.
+# bench: speed beside its peers (QUICK=1: a tenth of it; BENCH_FLAGS=NAME: one of them).  lock: resolve the locks again.  clean: remove what these made.
 
 PYTHON ?= python3
 UV ?= uv
@@ -27,7 +27,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@sh tests/install.sh bench
-	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_FLAGS)
+	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_FLAGS)
 
 # The dev lock is a superset of the run lock, so it satisfies both stamps.
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
