@@ -343,7 +343,7 @@ async def test_mails_of_a_connector_that_was_deleted_fail_with_that_reason(bench
 async def test_as_many_connections_are_used_as_are_allowed(bench: Bench, smtp: SmtpServer) -> None:
     linked, services = await link(bench, smtp.port), hurried(bench, connections=3, stop_seconds=0.1)
     smtp.answers["DATA"] = Fault.STALL
-    for _ in range(5):
+    for _ in range(9):
         await accept(services, linked.connector.id, DRAFT)
     async with working(services):
         await asyncio.to_thread(smtp.wait_for_command, "DATA", 3)

@@ -135,7 +135,7 @@ class Lane:
 
     async def _send_all(self, group: asyncio.TaskGroup) -> None:
         await self._claim()
-        while self._jobs and not self._route.is_resting(utc_now()):
+        while self._jobs and not self._stopping and not self._route.is_resting(utc_now()):
             await self._connect_and_send(group)
 
     async def _write(self) -> None:
@@ -176,7 +176,7 @@ class Lane:
     async def _use(self, session: Session, group: asyncio.TaskGroup) -> None:
         """Send on this connection while it stands and there is something to send."""
         fresh = True
-        while self._jobs and session.usable:
+        while self._jobs and session.usable and not self._stopping:
             job = self._jobs.popleft()
             began = utc_now()
             error = await self._carry(session, job, began, fresh=fresh)
@@ -266,8 +266,9 @@ class Lane:
     # --- claims, verdicts, rests --------------------------------------------------------------------------------------
 
     def _most(self) -> int:
-        """As many mails as go in a fifth of a second."""
-        return max(1, min(_MOST_CLAIMED, int(_CLAIM_SECONDS / max(self._route.seconds_a_mail, 1e-6))))
+        """As many mails as go in a fifth of a second, and leave some to the route's other connections."""
+        most = min(_MOST_CLAIMED, int(_CLAIM_SECONDS / max(self._route.seconds_a_mail, 1e-6)))
+        return max(1, most // self._settings.connections)
 
     async def _claim(self) -> None:
         """Take what is due, as far as it may go now. Not to be cancelled but with the lane: what it took would be lost
