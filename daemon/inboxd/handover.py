@@ -26,6 +26,7 @@ from inboxd.outbox import Chore, Delivery, RouteId, Try, Verdict
 _FOLDER: Final = "handover"
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _COMPACT_BYTES: Final = 1 << 20
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _log = logs.logger("handover")
 
 
@@ -159,7 +160,7 @@ def _moment(seconds: float) -> datetime:
 
 
 def _line(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode() + b"\n"
+    return _encode(content).encode() + b"\n"
 
 
 def _written(verdict: Verdict) -> dict[str, Any]:

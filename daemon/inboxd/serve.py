@@ -64,7 +64,7 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
             if period is not None:
                 workers.append(group.create_task(beat.feed_watchdog(notifier, services.store, period)))
             with _signals(stop, lambda: _reload(notifier, settings, reload)):
-                _settle()
+                settle_down()
                 notifier.status(f"serving on {settings.api.listen}")
                 state.phase = None
                 notifier.ready()
@@ -78,8 +78,10 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
     _log.info("stopped")
 
 
-def _settle() -> None:
-    """Whatever was made until now stays: looking through it for garbage takes a tenth of a second each time."""
+def settle_down() -> None:
+    """Ready to work: other threads hand the interpreter on soon, and what was made until now is never looked through
+    for garbage, which takes a tenth of a second each time.
+    """
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.collect()
     gc.freeze()

@@ -24,6 +24,7 @@ from inboxd import logs, sender
 from inboxd.accepting import accept
 from inboxd.mails import Draft
 from inboxd.model import SentId, SentState, Window
+from inboxd.serve import settle_down
 from inboxd.services import Services
 from inboxd.store import outbox_list, sent
 from inboxd.store.engine import open_store
@@ -41,6 +42,7 @@ def main(*, quick: bool = False) -> None:
     heading("sending: 1,000 small mails over one connection")
     count = 100 if quick else 1_000
     logs.set_up("error", "json")
+    settle_down()  # as the daemon does
     with _sink() as port:
         uvloop.run(_rounds(port, count))
 

@@ -1,6 +1,6 @@
 """One statement for many rows, by the driver alone: SQLAlchemy's work on each value costs more than writing it.
 
-On SQLite all of them are carried out in one turn of the driver's thread, where each statement would take three.
+`bulk` does that for inserts of large batches; this for whatever else.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any, cast, final
 from sqlalchemy import ClauseElement, Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
+
+from inboxd.store import driver
 
 Row = dict[str, Any]
 Call = tuple[str, list[tuple[Any, ...]]]
@@ -55,10 +57,9 @@ async def carry_out(connection: AsyncConnection, work: Sequence[tuple[Many, Sequ
             await connection.exec_driver_sql(sql, values)
         return
     raw = await connection.get_raw_connection()
-    driver = cast("Any", raw.driver_connection)
 
-    def run() -> None:
+    def work(database: Any) -> None:
         for sql, values in calls:
-            driver._conn.executemany(sql, values)  # noqa: SLF001
+            database.executemany(sql, values)
 
-    await driver._execute(run)  # noqa: SLF001 - its public calls take three turns a statement
+    await cast("driver.Connection", raw.driver_connection).turn(work)

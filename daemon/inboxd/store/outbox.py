@@ -122,7 +122,7 @@ async def accept(store: Store, order: Order, once: Once | None = None) -> Accept
         await connection.execute(RECIPIENTS.insert(), _recipients(order, seq))
         return Accepted(order.sent.id, fresh=True)
 
-    return await store.write(work)
+    return await store.write_at_once(work)
 
 
 async def due(store: Store, now: datetime) -> list[tuple[RouteId, datetime]]:
@@ -164,7 +164,7 @@ async def claim(
             recipients[row.sent_seq].append((row.address, row.state))
         return [_job(rows[seq], raws[seq], recipients[seq]) for seq in seqs]
 
-    return await store.write(work)
+    return await store.write_at_once(work)
 
 
 async def settle(store: Store, owner: str, verdicts: Sequence[Verdict]) -> list[SentId]:
@@ -178,7 +178,7 @@ async def settle(store: Store, owner: str, verdicts: Sequence[Verdict]) -> list[
     async def work(connection: AsyncConnection) -> list[SentId]:
         return await settling.settle(connection, owner, verdicts)
 
-    return await store.write(work)
+    return await store.write_at_once(work)
 
 
 async def recover(store: Store, id: SentId, owner: str, verdict: Verdict) -> bool:
