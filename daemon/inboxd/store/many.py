@@ -58,8 +58,8 @@ async def carry_out(connection: AsyncConnection, work: Sequence[tuple[Many, Sequ
         return
     raw = await connection.get_raw_connection()
 
-    def work(database: Any) -> None:
+    def run(database: Any) -> None:
         for sql, values in calls:
             database.executemany(sql, values)
 
-    await cast("driver.Connection", raw.driver_connection).turn(work)
+    await cast("driver.Connection", raw.driver_connection).turn(run)
