@@ -39,8 +39,8 @@ DRAFT = Draft(sender="", to=("bob@example.com",), subject="bench", text="All wor
 
 def main(*, quick: bool = False) -> None:
     """Run it and print the medians."""
-    heading("sending: 1,000 small mails over one connection")
     count = 100 if quick else 1_000
+    heading(f"sending: {count:,} small mails over one connection")
     logs.set_up("error", "json")
     settle_down()  # as the daemon does
     with _sink() as port:
