@@ -38,7 +38,7 @@ from inboxd.verdicts import Choices
 _CLAIM_SECONDS: Final = 0.2  # of mails are claimed at a time, as fast as they went last
 _FIRST_SECONDS: Final = 0.02  # what a mail is taken to need before one was sent
 _MOST_CLAIMED: Final = 128
-_AHEAD: Final = 3  # the next ones are claimed when so few parts of them are left
+_AHEAD: Final = 3  # the next ones are claimed when a third of them is left
 _MOST_BYTES: Final = 4 << 20
 _SETTLE_SECONDS: Final = 0.08  # between two commits of verdicts, while there is more to send
 _STORE_AGAIN_SECONDS: Final = 1.0

@@ -9,7 +9,7 @@ from typing import Final, NewType
 from uuid import UUID
 
 from inboxd.mails import Sent
-from inboxd.model import ConnectorId, EventId, MessageId, SentId, SentState
+from inboxd.model import ConnectorId, MessageId, SentId, SentState
 
 # What a mail goes through: its connector's own SMTP server, or the operator's relay.
 RouteId = NewType("RouteId", UUID)
@@ -228,4 +228,3 @@ class Accepted:
 
     id: SentId
     fresh: bool
-    event_id: EventId | None = None
