@@ -69,7 +69,7 @@ def low_limits() -> Generator[None]:
 
 async def pour(conversation: Conversation, first: bytes, again: bytes, pause_seconds: float) -> None:
     """Say it until the client is gone."""
-    await conversation.send(first)
+    await conversation.send(first, chunk=MEBIBYTE)  # never a second time whole in this process
     while again:
         await conversation.send(again)
         await asyncio.sleep(pause_seconds)

@@ -12,13 +12,12 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from inboxd.model import Tls
-from servers import LOOPBACK, free_port
+from servers import LOOPBACK, abort_connections, free_port
 from servers.certs import Certificates
 
 USER, PASSWORD = "user@example.test", "correct horse"
@@ -265,14 +264,9 @@ async def _serve(server: SmtpServer, context: ssl.SSLContext | None, running: _R
     running.ready.set()
     async with listener:
         await running.ended.wait()
-    # A connection still in its TLS handshake is nobody's protocol yet: only the loop knows its transport.
-    transports = cast("Any", running.loop)._transports
-    for _ in range(10):
-        for connection in tuple(connections):
-            connection.drop()
-        for transport in tuple(transports.values()):
-            transport.abort()
-        await asyncio.sleep(0)
+    for connection in tuple(connections):
+        connection.drop()
+    await abort_connections()
 
 
 @pytest.fixture
