@@ -53,7 +53,7 @@ async def sync_now(
     being read. NotFound when there is no such connector. `since` limits this one sync and hides nothing later on.
     """
     connector = await connectors.get(services.store, connector_id)
-    target = Target(services.store, services.bus, connector_id, connector.inbox_id)
+    target = Target(services.store, services.bus, connector_id, connector.inbox_id, services.parsers)
     round_ = _Round(services, target, since, report)
     try:
         account = await account_of(services.store, services.vault, connector_id, Kind.IMAP)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from inboxd.errors import CommandRefused, MailServerError, ProtocolError
 from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Session
 from inboxd.imap.stream import Stream
-from inboxd.mail.parse import digest
+from inboxd.mail.beside import Parsers, digest_and_hash
 from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place, Stored
 from inboxd.model import ConnectorId, EventId, InboxId, MessageId, Progress, Trigger, utc_now
 from inboxd.pace import Pace
@@ -29,6 +28,7 @@ BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
 _UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
 _UNIT_COUNT: Final = 100
+_MUCH_BYTES: Final = 512 << 10  # of mail at once: worth a process of its own to parse it
 _MOST_HOLES: Final = 100_000  # each is remembered
 LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
 _log = logs.logger("sync")
@@ -37,12 +37,13 @@ _log = logs.logger("sync")
 @final
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a connector's mail goes."""
+    """Where a connector's mail goes; `parsers` take the parsing of much at once off this process."""
 
     store: Store
     bus: Bus
     connector_id: ConnectorId
     inbox_id: InboxId
+    parsers: Parsers | None = None
 
 
 @final
@@ -272,7 +273,7 @@ async def store_headers(run: Pass, large: list[Fetched], writer: Writer) -> set[
 
 async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
     """Hash and parse messages and make rows of them, in a thread: two would only wait for each other."""
-    return await asyncio.to_thread(_ready_all, run.target.store, batch) if batch else []
+    return await asyncio.to_thread(_ready_all, run.target, batch) if batch else []
 
 
 async def commit(
@@ -329,14 +330,16 @@ def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
         metrics.PUSH_TO_STORED.observe(asyncio.get_running_loop().time() - run.pushed_at)
 
 
-def _ready_all(store: Store, batch: list[Fetched]) -> list[Ready]:
+def _ready_all(target: Target, batch: list[Fetched]) -> list[Ready]:
     """Hash and parse a batch, and make rows of it; blocking, for a thread."""
-    hashed = (Incoming(message, _digest(message), hashlib.sha256(message.raw).digest()) for message in batch)
-    return messages.prepare(store, list(hashed))
+    raws = [message.raw for message in batch]
+    much = target.parsers is not None and sum(map(len, raws)) >= _MUCH_BYTES
+    made = target.parsers.digests(raws) if target.parsers is not None and much else map(digest_and_hash, raws)
+    incoming = [Incoming(message, _noted(message, *one), one[1]) for message, one in zip(batch, made, strict=True)]
+    return messages.prepare(target.store, incoming)
 
 
-def _digest(message: Fetched) -> Digest:
-    made = digest(message.raw)
+def _noted(message: Fetched, made: Digest, _hash: bytes) -> Digest:
     if not message.whole:
         made = replace(made, defect=f"{message.size_bytes} bytes are over the limit: only the header is kept")
     if made.defect is not None:

@@ -12,6 +12,7 @@ from inboxd.bus import Bus
 from inboxd.connector import Supervisor
 from inboxd.errors import NotFound, StoreError
 from inboxd.logins import Logins
+from inboxd.mail.beside import Parsers
 from inboxd.model import ConnectorId, Kind, State, Status, utc_now
 from inboxd.settings import Settings
 from inboxd.store import connectors
@@ -27,11 +28,14 @@ _log = logs.logger("roster")
 class Roster:
     """The supervisors of one daemon. `run` owns them; the other methods may be called from anywhere on the loop."""
 
-    def __init__(self, settings: Settings, store: Store, vault: Vault, bus: Bus) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, vault: Vault, bus: Bus, parsers: Parsers | None = None
+    ) -> None:
         self._settings = settings
         self._store = store
         self._vault = vault
         self._bus = bus
+        self._parsers = parsers
         self._logins = Logins(settings.imap)
         self._locks: defaultdict[ConnectorId, dict[str, asyncio.Lock]] = defaultdict(dict)
         self._supervisors: dict[ConnectorId, Supervisor] = {}
@@ -138,7 +142,7 @@ class Roster:
             connector,
             known.connection,
             known.interval,
-            Target(self._store, self._bus, connector.id, connector.inbox_id),
+            Target(self._store, self._bus, connector.id, connector.inbox_id, self._parsers),
             self._settings,
             self._vault,
             self._logins,

@@ -21,6 +21,7 @@ from inboxd.api import app as api
 from inboxd.api.wire.payloads import write_payload
 from inboxd.bus import Bus
 from inboxd.errors import InUse, SettingsError, StoreBusy
+from inboxd.mail.beside import Parsers
 from inboxd.model import utc_now
 from inboxd.notify import Notifier, watchdog_seconds
 from inboxd.roster import Roster
@@ -111,8 +112,10 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         vault = open_vault(settings.vault.key.get_secret_value() if settings.vault.key else None, settings.state_dir)
         async with open_store(settings.store_url, observe=metrics.TRANSACTION_SECONDS.observe) as store:
             bus = Bus()
-            roster = Roster(settings, store, vault, bus)
-            yield Services(settings, store, vault, bus, roster, await installation.user_id(store), utc_now())
+            with Parsers() as parsers:
+                roster = Roster(settings, store, vault, bus, parsers)
+                user_id = await installation.user_id(store)
+                yield Services(settings, store, vault, bus, roster, user_id, utc_now(), parsers)
 
 
 @asynccontextmanager

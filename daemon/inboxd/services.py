@@ -8,6 +8,7 @@ from uuid import UUID
 
 from inboxd.bus import Bus
 from inboxd.flights import Flights
+from inboxd.mail.beside import Parsers
 from inboxd.roster import Roster
 from inboxd.settings import Settings
 from inboxd.store.engine import Store
@@ -28,5 +29,6 @@ class Services:
     roster: Roster
     user_id: UUID
     started_at: datetime
+    parsers: Parsers | None = None
     flights: Flights = field(default_factory=Flights)
     sends: Bus = field(default_factory=Bus)

@@ -11,7 +11,8 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -73,22 +74,65 @@ def lines(html: str, selector: str) -> list[str]:
 
 def write_digest(made: Digest) -> bytes:
     """A digest as the child sends it."""
-    return json.dumps(asdict(made), default=str).encode()
+    return json.dumps(pack(made)).encode()
 
 
 def read_digest(answer: bytes) -> Digest:
     """A digest as the child sent it."""
-    fields: dict[str, Any] = json.loads(answer)
-    for name in ("to", "cc", "bcc"):
-        fields[name] = tuple(Address(**each) for each in fields[name])
-    fields["sender"] = Address(**fields["sender"]) if fields["sender"] else None
-    fields["date"] = datetime.fromisoformat(fields["date"]) if fields["date"] else None
-    fields["part_types"] = tuple(fields["part_types"])
-    fields["attachments"] = tuple(
-        Attachment(**(each | {"id": AttachmentId(UUID(each["id"]))})) for each in fields["attachments"]
-    )
-    fields["bounces"] = tuple(Bounce(**each) for each in fields["bounces"])
-    return Digest(**fields)
+    return unpack(json.loads(answer))
+
+
+def pack(made: Digest) -> list[Any]:
+    """A digest as JSON can say it: its fields in order."""
+    packed = [getattr(made, name) for name in _FIELDS]
+    for place, write, _ in _PACKED:
+        packed[place] = write(packed[place])
+    return packed
+
+
+def unpack(packed: list[Any]) -> Digest:
+    """A digest as it was before it was packed."""
+    for place, _, read in _PACKED:
+        packed[place] = read(packed[place])
+    return Digest(*packed)
+
+
+def _pack_address(one: Address) -> list[str | None]:
+    return [one.raw, one.address, one.name]
+
+
+def _pack_attachment(one: Attachment) -> list[Any]:
+    return [str(one.id), one.position, one.name, one.content_type, one.size_bytes, one.content_id]
+
+
+def _unpack_attachment(key: str, *rest: Any) -> Attachment:
+    return Attachment(AttachmentId(UUID(key)), *rest)
+
+
+def _pack_bounce(one: Bounce) -> list[str]:
+    return [one.message_id, one.recipient, one.action, one.status, one.words]
+
+
+def _several(
+    pack_one: Callable[[Any], object], unpack_one: Callable[..., object]
+) -> tuple[Callable[[Any], object], Callable[[Any], object]]:
+    return lambda records: [pack_one(one) for one in records], lambda rows: tuple([unpack_one(*row) for row in rows])
+
+
+_FIELDS = [field.name for field in fields(Digest)]
+_ADDRESSES = _several(_pack_address, Address)
+# What JSON does not know by itself: how it is written, how it is read.
+_WRITTEN: dict[str, tuple[Callable[[Any], object], Callable[[Any], object]]] = {
+    "sender": (lambda one: one and _pack_address(one), lambda row: row and Address(*row)),
+    "to": _ADDRESSES,
+    "cc": _ADDRESSES,
+    "bcc": _ADDRESSES,
+    "date": (lambda moment: moment and moment.isoformat(), lambda text: text and datetime.fromisoformat(text)),
+    "part_types": (list, tuple),
+    "attachments": _several(_pack_attachment, _unpack_attachment),
+    "bounces": _several(_pack_bounce, Bounce),
+}
+_PACKED = [(_FIELDS.index(name), *both) for name, both in _WRITTEN.items()]
 
 
 def _run(given: bytes, *what: str) -> bytes:

@@ -37,6 +37,26 @@ def digest(raw: bytes | bytearray) -> Digest:
         return Digest(defect=str(error))
 
 
+def digest_here(mail: bytes) -> Digest | None:
+    """As `digest`, where that needs no process of its own; None where it does."""
+    if is_suspicious(mail):
+        return None
+    try:
+        return in_order(mail, described, _elsewhere)
+    except _Elsewhere:
+        return None
+    except Unparsable as error:
+        return Digest(defect=str(error))
+
+
+class _Elsewhere(Exception):
+    """The mail is to be parsed in a process with limits."""
+
+
+def _elsewhere(_mail: bytes) -> Digest:
+    raise _Elsewhere
+
+
 def described(raw: bytes, parts: list[Part]) -> Digest:
     """What a mail with these leaves is about, and what it says of others where it is a delivery notice."""
     made = digest_of(raw, parts)
