@@ -28,6 +28,7 @@ FLOORS = (
         " probe flags indexer poster receiver sweeper services beat sweep"
     ),
     "api scrape",
+    "dashboard",
     "serve cli ctl* demo* __main__",
 )
 # On this floor the rooms do not know each other; on the others they may, as long as no circle arises.
@@ -36,7 +37,7 @@ ADAPTERS = 2
 LIBRARIES = {
     "_typeshed": "*",
     "aiohappyeyeballs": "net",
-    "aiohttp": "api post serve scrape",
+    "aiohttp": "api post serve scrape dashboard",
     "aioimaplib": "imap",
     "aiosmtpd": "demo*",
     "aiosmtplib": "smtp",
@@ -47,8 +48,9 @@ LIBRARIES = {
     "cryptography": "vault",
     "email": "mail",
     "fast_mail_parser": "mail",
-    "jinja2": "api",
-    "multidict": "api",
+    "jinja2": "api dashboard",
+    "markupsafe": "dashboard",
+    "multidict": "api dashboard",
     "prometheus_client": "metrics",
     "pydantic": "sections settings api/wire/*",
     "pydantic_core": "sections settings api/wire/*",

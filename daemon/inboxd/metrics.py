@@ -237,6 +237,12 @@ def set_up() -> None:
             counter.labels(value)
 
 
+def mean_loop_lag_seconds() -> float:
+    """The mean of `inboxd_event_loop_lag_seconds` since the daemon began; 0 before the first."""
+    found = {sample.name.rpartition("_")[2]: sample.value for one in LOOP_LAG.collect() for sample in one.samples}
+    return found["sum"] / found["count"] if found.get("count") else 0.0
+
+
 def forget(connector: str) -> None:
     """Remove a deleted connector's children."""
     for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, BACKFILL_REMAINING, LEFT_OUT):

@@ -61,6 +61,13 @@ def _api_key(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _host_name(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", value, re.ASCII) is None:
+        raise ValueError("write host names, without a port, for example mail.example.org")
+    return value.lower()
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
 ListenAddress = Annotated[str, AfterValidator(_listen)]
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
@@ -89,6 +96,12 @@ class ApiSettings(Section):
         default=None, description="One API key accepted beside the created ones."
     )
     max_body_bytes: int = Field(default=50_000_000, ge=1_000, description="Largest request body accepted.")
+
+
+class DashboardSettings(Section):
+    hosts: tuple[HostName, ...] = Field(
+        default=(), description="Names the dashboard is reached by, beside localhost and addresses."
+    )
 
 
 class ControlSettings(Section):

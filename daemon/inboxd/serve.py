@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast, final
 
@@ -20,6 +21,8 @@ from inboxd import __version__, beat, chores, indexer, logs, metrics, poster, sc
 from inboxd.api import app as api
 from inboxd.api.wire.payloads import write_payload
 from inboxd.bus import Bus
+from inboxd.dashboard import app as dashboard
+from inboxd.dashboard.sessions import Sessions
 from inboxd.errors import InUse, SettingsError, StoreBusy
 from inboxd.mail.beside import Parsers
 from inboxd.model import utc_now
@@ -123,8 +126,9 @@ async def open_sites(services: Services, state: _Readiness) -> AsyncGenerator[No
     """The control socket, the API's TCP port and the metrics port."""
     settings = services.settings
     async with AsyncExitStack() as stack:
+        pages = partial(dashboard.mount, services=services, sessions=Sessions())
         application = web.AppRunner(
-            api.build(services), access_log=None, shutdown_timeout=_GRACE_SECONDS, max_line_size=_MOST_LINE_BYTES
+            api.build(services, pages), access_log=None, shutdown_timeout=_GRACE_SECONDS, max_line_size=_MOST_LINE_BYTES
         )
         await application.setup()
         stack.push_async_callback(application.cleanup)

@@ -25,6 +25,7 @@ from inboxd.sections import (
     AbsolutePath,
     ApiSettings,
     ControlSettings,
+    DashboardSettings,
     ImapSettings,
     LogSettings,
     MetricsSettings,
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     vault: VaultSettings = VaultSettings()
     api: ApiSettings = ApiSettings()
+    dashboard: DashboardSettings = DashboardSettings()
     control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

@@ -27,10 +27,15 @@ _CLIENT_CLOSED_REQUEST: Final = 499
 _log = logs.logger("api")
 
 
-def build(services: Services) -> web.Application:
-    """The application, to be served on the control socket (trusted) and on TCP (behind API keys)."""
+def build(services: Services, first: Callable[[web.Application], None] | None = None) -> web.Application:
+    """The application, to be served on the control socket (trusted) and on TCP (behind API keys).
+
+    `first` may add routes of other faces, which go before the API's.
+    """
     door = Door(services)
     application = web.Application(client_max_size=services.settings.api.max_body_bytes)
+    if first is not None:
+        first(application)
     application.router.add_route("*", "/{path:.*}", door.answer)
     application.middlewares.append(door.refuse)
     application.on_shutdown.append(door.held.stop)

@@ -25,6 +25,7 @@ KEY_PREFIX: Final = "inboxd"
 HOW_TO_CREATE: Final = (
     "send an API key in the header x-api-key (or the query parameter apiKey); make one with: inboxctl key create NAME"
 )
+SETTING: Final = KeyId("setting")  # the key that the settings hold; those made have hexadecimal ids
 KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(rf"{KEY_PREFIX}_([A-Za-z0-9]{{1,64}})_([\w-]{{1,200}})", re.ASCII)
 _TOUCH_EVERY: Final = timedelta(minutes=1)
@@ -107,7 +108,7 @@ class Gate:
         """Let the request pass, or refuse it with 401. The key itself goes nowhere but into a hash."""
         services = self._services
         given = request.headers.get("x-api-key") or request.query.get("apiKey") or ""
-        if given and (_is_setting(services, given) or await _is_created(services, given)):
+        if given and await key_of(services, given) is not None:
             return
         what = "this API key is unknown or revoked" if given else "an API key is missing"
         if services.settings.api.key is None and not await keys.any_active(services.store):
@@ -122,23 +123,38 @@ class Gate:
         return peer not in recent
 
 
+async def key_of(services: Services, given: str) -> KeyId | None:
+    """The id of an API key that is good; None for any other."""
+    if _is_setting(services, given):
+        return SETTING
+    return await _created(services, given)
+
+
+async def still_good(services: Services, key_id: KeyId) -> bool:
+    """Whether a key that was good has not been revoked since."""
+    if key_id == SETTING:
+        return services.settings.api.key is not None
+    found = await keys.find(services.store, key_id)
+    return found is not None and found[0].revoked_at is None
+
+
 def _is_setting(services: Services, given: str) -> bool:
     key = services.settings.api.key
     return key is not None and hmac.compare_digest(_hash(key.get_secret_value()), _hash(given))
 
 
-async def _is_created(services: Services, given: str) -> bool:
+async def _created(services: Services, given: str) -> KeyId | None:
     form = _KEY.fullmatch(given)
     found = await keys.find(services.store, KeyId(form[1])) if form is not None else None
     if form is None or found is None:
-        return False
+        return None
     key, key_hash = found
     if key.revoked_at is not None or not hmac.compare_digest(_hash(form[2]), key_hash):
-        return False
+        return None
     now = utc_now()
     if key.last_used_at is None or now - key.last_used_at > _TOUCH_EVERY:
         await keys.touch(services.store, key.id, now)
-    return True
+    return key.id
 
 
 def _hash(secret: str) -> bytes:

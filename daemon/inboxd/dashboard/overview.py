@@ -1,0 +1,108 @@
+"""The first page: is mail flowing, and where it is not, why, and what to press."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, final
+
+from inboxd.dashboard.page import Shown, Visit
+from inboxd.model import Connector, SentState, State, Status, Window, utc_now
+from inboxd.services import Services
+from inboxd.store import connectors, outbox_list, tallies
+from inboxd.store.tallies import Tally
+
+HOURS: Final = 24
+_ROWS_AT_ONCE: Final = 200
+_EMPTY: Final = Tally(0, 0, None)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A connector as lists show it. `mood`: good, busy, bad or off."""
+
+    connector: Connector
+    status: Status
+    tally: Tally
+    hourly: list[int]
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self.connector.name or self.connector.email_address or str(self.connector.id)
+
+    @property
+    def today(self) -> int:
+        """Mails of the last 24 hours."""
+        return sum(self.hourly)
+
+    @property
+    def mood(self) -> str:
+        """How it is doing, in a word that styles go by."""
+        return "off" if not self.connector.enabled else MOODS[self.status.state]
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person should look at it."""
+        return self.mood == "bad" or bool(self.status.reason)
+
+
+MOODS: Final[dict[State, str]] = {
+    State.OFF: "off",
+    State.CONNECTING: "busy",
+    State.SYNCING: "busy",
+    State.IDLE: "good",
+    State.POLLING: "good",
+    State.WAITING: "bad",
+    State.PARKED: "bad",
+}
+
+
+async def lines(services: Services) -> list[Line]:
+    """Every connector, those that need attention first."""
+    held = await tallies.of_inboxes(services.store)
+    hourly = await tallies.by_hour(services.store, utc_now() + timedelta(seconds=1), HOURS)
+    made = [
+        Line(
+            one,
+            services.roster.status(one.id),
+            held.get(one.inbox_id, _EMPTY),
+            hourly.get(one.inbox_id, [0] * HOURS),
+        )
+        async for one in every_connector(services)
+    ]
+    return sorted(made, key=lambda line: (not line.needs_attention, line.name.casefold()))
+
+
+async def every_connector(services: Services) -> AsyncIterator[Connector]:
+    """All connectors, oldest first."""
+    window = Window(size=_ROWS_AT_ONCE)
+    while rows := (await connectors.page(services.store, window)).rows:
+        for connector in rows:
+            yield connector
+        window = replace(window, page=window.page + 1)
+
+
+async def show(visit: Visit) -> Shown:
+    """The overview."""
+    found = await lines(visit.services)
+    census = await outbox_list.census(visit.services.store)
+    counts = census.counts
+    return Shown(
+        "overview.html",
+        {
+            "lines": found,
+            "attention": [line for line in found if line.needs_attention],
+            "flowing": sum(line.mood == "good" for line in found),
+            "today": sum(line.today for line in found),
+            "hourly": [sum(hour) for hour in zip(*(line.hourly for line in found), strict=True)] or [0] * HOURS,
+            "messages": sum(line.tally.messages for line in found),
+            "unread": sum(line.tally.unread for line in found),
+            "unknown": counts.get(SentState.UNKNOWN, 0),
+            "failed": counts.get(SentState.FAILED, 0),
+            "waiting": sum(counts.get(state, 0) for state in (SentState.QUEUED, SentState.SENDING, SentState.DEFERRED)),
+            "oldest_waiting": census.oldest_waiting,
+        },
+    )

@@ -1,0 +1,116 @@
+"""Templates to HTML: escaped, strict about what they are given, with the words for times, sizes and states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from inboxd.model import utc_now
+
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
+_MULTIPLES: Final = ("KB", "MB", "GB", "TB")
+_JUST_NOW_SECONDS: Final = 5
+NONE: Final = "\N{EN DASH}"
+
+
+def page(template: str, values: Mapping[str, Any]) -> str:
+    """The template's HTML."""
+    return _ENVIRONMENT.get_template(template).render(values)
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time in its largest unit: 40 s, 3 min, 5 h, 12 d."""
+    if seconds is None:
+        return NONE
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(count: float) -> str:
+    """A number of bytes: 812 B, 4.2 KB, 17 MB."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    unit = 0
+    while (count := count / 1000) >= 1000 and unit < len(_MULTIPLES) - 1:
+        unit += 1
+    return f"{count:.1f} {_MULTIPLES[unit]}" if count < 10 else f"{count:.0f} {_MULTIPLES[unit]}"
+
+
+def number(count: float) -> str:
+    """A count with thin spaces between thousands."""
+    return f"{count:,.0f}".replace(",", "\u202f")
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago that was, as a time element that names the moment."""
+    if moment is None:
+        return "never"
+    seconds = (utc_now() - moment).total_seconds()
+    words = "just now" if seconds < _JUST_NOW_SECONDS else f"{duration(seconds)} ago"
+    return _time(moment, words)
+
+
+def until(moment: datetime | None) -> str:
+    """How long it is until then, likewise."""
+    if moment is None:
+        return NONE
+    seconds = (moment - utc_now()).total_seconds()
+    return _time(moment, f"in {duration(seconds)}" if seconds > 0 else "now")
+
+
+def clock(moment: datetime | None) -> str:
+    """The moment itself, in UTC."""
+    return NONE if moment is None else _time(moment, moment.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def brief(moment: datetime | None) -> str:
+    """For lists: the time of today's, the day of this year's, else the date."""
+    if moment is None:
+        return NONE
+    now = utc_now()
+    if now - moment < timedelta(hours=20):
+        return _time(moment, moment.strftime("%H:%M"))
+    return _time(moment, moment.strftime("%-d %b" if moment.year == now.year else "%Y-%m-%d"))
+
+
+def _time(moment: datetime, words: str) -> str:
+    stamp = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(stamp, stamp[:-1].replace("T", " "), words)
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 message`, `2 messages`."""
+    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+
+
+def bars(counts: list[float], width: int = 120, height: int = 28) -> str:
+    """A small bar chart of one row of numbers, as inline SVG."""
+    most = max(counts, default=0) or 1
+    step = width / max(len(counts), 1)
+    made = Markup("").join(
+        Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+            at * step, height - tall, max(step - 1, 0.5), tall
+        )
+        for at, count in enumerate(counts)
+        if (tall := max(count / most * height, 1.5 if count else 0.5))
+    )
+    return Markup('<svg class="bars" viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(width, height, made)
+
+
+_ENVIRONMENT: Final = Environment(
+    loader=PackageLoader("inboxd", "dashboard/templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_FILTERS: Final[tuple[Callable[..., str], ...]] = (duration, size, number, ago, until, clock, brief, plural, bars)
+_ENVIRONMENT.filters |= {one.__name__: one for one in _FILTERS}  # pyright: ignore[reportAttributeAccessIssue]
