@@ -286,12 +286,19 @@ class InboxFilter:
 
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
-    """Which messages are wanted; empty fields do not filter. A page holds those of `include` whatever else is asked."""
+    """Which messages are wanted; empty fields do not filter. A page holds those of `include` whatever else is asked.
+
+    `search` is held by what is searched through; `sender`, `recipient` and `subject` by those header fields.
+    """
 
     inbox_ids: tuple[InboxId, ...] = ()
     unread_only: bool = False
     favourite_only: bool = False
+    attached_only: bool = False
     search: str | None = None
+    sender: str | None = None
+    recipient: str | None = None
+    subject: str | None = None
     include: tuple[MessageId, ...] = ()
 
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from inboxd.dashboard import live, overview, system
+from inboxd.dashboard import live, mail, overview, reader, system
 from inboxd.dashboard.page import Row
 
 ROWS: Final = (
     Row("GET", "/", overview.show),
     Row("GET", "/ui/live", live.stream),
+    Row("GET", "/ui/mail", mail.show),
+    Row("POST", "/ui/mail/change", mail.change),
+    Row("GET", "/ui/mail/{id}", reader.show),
+    Row("GET", "/ui/mail/{id}/frame", reader.frame),
+    Row("GET", "/ui/mail/{id}/raw", reader.raw),
+    Row("GET", "/ui/mail/{id}/attachments/{position}", reader.attachment),
+    Row("POST", "/ui/mail/{id}/unread", reader.unread),
+    Row("POST", "/ui/mail/{id}/delete", reader.delete),
     Row("GET", "/ui/system", system.show),
 )

@@ -15,6 +15,7 @@ from inboxd.mails import Attachment, Cursor, Digest, Incoming, Loaded, Message, 
 from inboxd.model import ConnectorId, EventId, InboxId, MessageFilter, MessageId, Page, Window, utc_now
 from inboxd.store import batches, cursors, deliveries, searching
 from inboxd.store.batches import Ready
+from inboxd.store.chosen import marks
 from inboxd.store.engine import Store
 from inboxd.store.rows import (
     Condition,
@@ -147,16 +148,16 @@ async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Mess
 
     async def look(connection: AsyncConnection) -> Page[Message]:
         if chosen.include:
-            wanted = and_(true(), *in_span(MESSAGES, window), *_conditions(chosen))
+            wanted = and_(true(), *in_span(MESSAGES, window), *conditions(chosen))
             unspanned = replace(window, since=None, before=None)
             either = or_(wanted, MESSAGES.c.id.in_(chosen.include))
             rows, total = await rows_in(connection, MESSAGES, unspanned, [either], columns=_LISTED)
         elif chosen.search:
-            where = [*_marks(chosen), *in_span(MESSAGES, window)]
+            where = [*marks(chosen), *in_span(MESSAGES, window)]
             seqs, total = await searching.page(connection, chosen.search, window, where)
             rows = await rows_at(connection, MESSAGES, window, seqs, columns=_LISTED)
         else:
-            rows, total = await rows_in(connection, MESSAGES, window, _marks(chosen), columns=_LISTED)
+            rows, total = await rows_in(connection, MESSAGES, window, marks(chosen), columns=_LISTED)
         return Page(await _messages(connection, rows), total)
 
     return await store.read(look)
@@ -166,7 +167,7 @@ async def nth(store: Store, chosen: MessageFilter, window: Window, index: int) -
     """The chosen message at `index`, counted from 0 in the window's order and time span; its paging is ignored."""
 
     async def look(connection: AsyncConnection) -> Message | None:
-        where = [*_conditions(chosen), *in_span(MESSAGES, window)]
+        where = [*conditions(chosen), *in_span(MESSAGES, window)]
         wanted = select(MESSAGES.c.seq).where(*where).order_by(*in_order(MESSAGES, window)).limit(1).offset(index)
         seqs = (await connection.execute(wanted)).scalars().all()
         rows = await rows_at(connection, MESSAGES, window, seqs, columns=_LISTED)
@@ -180,8 +181,8 @@ async def count(store: Store, chosen: MessageFilter) -> int:
 
     async def look(connection: AsyncConnection) -> int:
         if chosen.search:
-            return await searching.count(connection, chosen.search, _marks(chosen))
-        wanted = select(func.count()).select_from(MESSAGES).where(*_marks(chosen))
+            return await searching.count(connection, chosen.search, marks(chosen))
+        wanted = select(func.count()).select_from(MESSAGES).where(*marks(chosen))
         return (await connection.execute(wanted)).scalar_one()
 
     return await store.read(look)
@@ -203,7 +204,7 @@ async def outlines(
         wanted = wanted.where(place > last if window.ascending else place < last)
 
     async def look(connection: AsyncConnection) -> tuple[Outline, ...]:
-        these = wanted.where(*_conditions(chosen)).order_by(*in_order(MESSAGES, window)).limit(size)
+        these = wanted.where(*conditions(chosen)).order_by(*in_order(MESSAGES, window)).limit(size)
         rows = (await connection.execute(these)).mappings().all()
         attached = await _attachments(connection, [row["seq"] for row in rows] if "attachments" in asked else [])
         return tuple(
@@ -233,7 +234,7 @@ async def arrived(
     """The lowest `most` numbers above `above` of chosen messages in the window's span, and the greatest of all."""
 
     async def look(connection: AsyncConnection) -> tuple[tuple[int, ...], int]:
-        wanted = select(MESSAGES.c.seq).where(*_conditions(chosen), *in_span(MESSAGES, window))
+        wanted = select(MESSAGES.c.seq).where(*conditions(chosen), *in_span(MESSAGES, window))
         # SQLite would read the inbox's index from end to end, although the end of the table is asked for.
         wanted = wanted.with_hint(MESSAGES, "NOT INDEXED", dialect_name="sqlite")
         rows = await connection.execute(wanted.where(MESSAGES.c.seq > above).order_by(MESSAGES.c.seq).limit(most))
@@ -246,7 +247,7 @@ async def numbered(store: Store, chosen: MessageFilter, window: Window, seqs: Se
     """The messages with these numbers as far as they are there and chosen, in the window's order and time span."""
 
     async def look(connection: AsyncConnection) -> tuple[Message, ...]:
-        wanted = select(*_LISTED).where(*_conditions(chosen), *in_span(MESSAGES, window))
+        wanted = select(*_LISTED).where(*conditions(chosen), *in_span(MESSAGES, window))
         found: list[Message] = []
         for start in range(0, len(seqs), _KEYS_AT_ONCE):
             some = MESSAGES.c.seq.in_(seqs[start : start + _KEYS_AT_ONCE])
@@ -338,20 +339,9 @@ async def mark_read(store: Store, message_id: MessageId, read: bool) -> Message:
     return await store.write(work)
 
 
-def _conditions(chosen: MessageFilter) -> list[Condition]:
-    return [*_marks(chosen), searching.holding(chosen.search)] if chosen.search else _marks(chosen)
-
-
-def _marks(chosen: MessageFilter) -> list[Condition]:
-    """Everything but the search, which has a way of its own to count and to page."""
-    conditions: list[Condition] = []
-    if chosen.inbox_ids:
-        conditions.append(MESSAGES.c.inbox_id.in_(chosen.inbox_ids))
-    if chosen.unread_only:
-        conditions.append(MESSAGES.c.read.is_(False))
-    if chosen.favourite_only:
-        conditions.append(MESSAGES.c.favourite.is_(True))
-    return conditions
+def conditions(chosen: MessageFilter) -> list[Condition]:
+    """What the chosen messages meet."""
+    return [*marks(chosen), searching.holding(chosen.search)] if chosen.search else marks(chosen)
 
 
 async def _last_seq(connection: AsyncConnection) -> int:

@@ -31,3 +31,49 @@ if (pieces().length > 0 && document.body.dataset.csrf) {
   document.addEventListener("visibilitychange", refresh);
   addEventListener("pagehide", () => source.close());
 }
+
+// --- lists: tick all, ask before what cannot be undone ------------------------------------------------------------------
+
+const all = document.getElementById("all");
+if (all) {
+  all.hidden = false;
+  all.setAttribute("aria-label", "Tick all");
+  const boxes = () => [...document.querySelectorAll('.list input[name="id"]')];
+  all.addEventListener("change", () => boxes().forEach((box) => { box.checked = all.checked; }));
+  addEventListener("fresh", () => { all.checked = false; });
+}
+
+addEventListener("click", (event) => {
+  const sure = event.target.closest?.("[data-sure]")?.dataset.sure;
+  if (sure && !confirm(sure)) event.preventDefault();
+});
+
+// --- keys: j and k go through mails, u goes up, / searches --------------------------------------------------------------
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+  if (event.key === "/" && document.getElementById("q")) {
+    document.getElementById("q").focus();
+    event.preventDefault();
+    return;
+  }
+  const link = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  if (link) {
+    link.click();
+    return;
+  }
+  const links = [...document.querySelectorAll(".list li > a")];
+  const step = { j: 1, k: -1 }[event.key];
+  if (step && links.length) {
+    const at = links.indexOf(document.activeElement);
+    links[Math.min(links.length - 1, Math.max(0, at + step))].focus();
+  }
+  if (event.key === "x" && document.activeElement.matches(".list li > a")) {
+    const box = document.activeElement.closest("li").querySelector("input");
+    box.checked = !box.checked;
+  }
+});
+
+// --- times in the reader's own zone, in the title ------------------------------------------------------------------------
+
+for (const time of document.querySelectorAll("time")) time.title = new Date(time.dateTime).toLocaleString();
