@@ -37,6 +37,7 @@ from inboxd.sweep import Sweep, followed, note_failure
 from inboxd.vault import Vault
 
 LOG_LINES: Final = 60
+_KEPT_STATES: Final = 20
 _BRIEF_IDLE_SECONDS: Final = 1.0
 _VAIN_LOOKS: Final = 3  # in a row, each for a push that brought nothing, before a pause
 _LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
@@ -45,7 +46,10 @@ _ENDED_BY_US = "stopped"
 
 @final
 class Supervisor:
-    """Keeps one connector's IMAP session open. `status` is what it is doing now; `run` ends when it parks."""
+    """Keeps one connector's IMAP session open. `status` is what it is doing now; `run` ends when it parks.
+
+    `history` are its last changes of state, syncs apart; `listeners` hear the masked protocol line by line.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,8 @@ class Supervisor:
         self._locks = locks
         self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
         self._transcript: deque[str] = deque(maxlen=LOG_LINES)
+        self.history: deque[Status] = deque(maxlen=_KEPT_STATES)
+        self.listeners: set[Callable[[str], None]] = set()
         self._session: Session | None = None
         self._opened_at: float | None = None
         self._read_at: datetime | None = None
@@ -261,6 +267,8 @@ class Supervisor:
             retry_at=now + timedelta(seconds=wait_seconds) if wait_seconds else None,
             progress=self.status.progress if state is State.SYNCING else None,
         )
+        if state is not State.SYNCING and (not self.history or self.history[-1].state is not state):
+            self.history.append(self.status)
 
     def current(self) -> Status:
         """The status, with the server's last sign of life as of now, and what is wrong with the other mailboxes."""
@@ -288,6 +296,8 @@ class Supervisor:
 
     def _note(self, line: str) -> None:
         self._transcript.append(line)
+        for listener in tuple(self.listeners):
+            listener(line)
 
     def _last_activity(self) -> float:
         if self._session is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import final
 
@@ -67,6 +69,23 @@ class Roster:
         if supervisor is not None:
             return supervisor.current()
         return self._left.get(connector_id) or Status(State.OFF, utc_now())
+
+    def history(self, connector_id: ConnectorId) -> tuple[Status, ...]:
+        """Its last changes of state, the newest last, since its supervisor was last replaced."""
+        supervisor = self._supervisors.get(connector_id)
+        return tuple(supervisor.history) if supervisor is not None else ()
+
+    @contextmanager
+    def overhear(self, connector_id: ConnectorId, listener: Callable[[str], None]) -> Generator[None]:
+        """Hand each line of the connector's masked protocol to `listener`, until its supervisor is replaced."""
+        supervisor = self._supervisors.get(connector_id)
+        if supervisor is not None:
+            supervisor.listeners.add(listener)
+        try:
+            yield
+        finally:
+            if supervisor is not None:
+                supervisor.listeners.discard(listener)
 
     def lock(self, connector_id: ConnectorId, mailbox: str) -> asyncio.Lock:
         """Held by whoever reads this mailbox of the connector into the store, so that two never do the same work."""

@@ -62,18 +62,26 @@ MOODS: Final[dict[State, str]] = {
 
 async def lines(services: Services) -> list[Line]:
     """Every connector, those that need attention first."""
+    made = [line async for line in _lines(services, every_connector(services))]
+    return sorted(made, key=lambda line: (not line.needs_attention, line.name.casefold()))
+
+
+async def line_of(services: Services, connector: Connector) -> Line:
+    """One connector likewise."""
+
+    async def only() -> AsyncIterator[Connector]:
+        yield connector
+
+    (line,) = [line async for line in _lines(services, only())]
+    return line
+
+
+async def _lines(services: Services, wanted: AsyncIterator[Connector]) -> AsyncIterator[Line]:
     held = await tallies.of_inboxes(services.store)
     hourly = await tallies.by_hour(services.store, utc_now() + timedelta(seconds=1), HOURS)
-    made = [
-        Line(
-            one,
-            services.roster.status(one.id),
-            held.get(one.inbox_id, _EMPTY),
-            hourly.get(one.inbox_id, [0] * HOURS),
-        )
-        async for one in every_connector(services)
-    ]
-    return sorted(made, key=lambda line: (not line.needs_attention, line.name.casefold()))
+    async for one in wanted:
+        tally, hours = held.get(one.inbox_id, _EMPTY), hourly.get(one.inbox_id, [0] * HOURS)
+        yield Line(one, services.roster.status(one.id), tally, hours)
 
 
 async def every_connector(services: Services) -> AsyncIterator[Connector]:

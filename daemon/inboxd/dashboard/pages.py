@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from inboxd.dashboard import live, mail, overview, reader, system
+from inboxd.dashboard import connectors, live, mail, overview, reader, system
 from inboxd.dashboard.page import Row
 
 ROWS: Final = (
     Row("GET", "/", overview.show),
     Row("GET", "/ui/live", live.stream),
+    Row("GET", "/ui/connectors", connectors.show_all),
+    Row("GET", "/ui/connectors/{id}", connectors.show),
+    Row("GET", "/ui/connectors/{id}/log", connectors.show_log),
+    Row("POST", "/ui/connectors/{id}/{action}", connectors.act),
+    Row("GET", "/ui/events/{event}", connectors.show_event),
     Row("GET", "/ui/mail", mail.show),
     Row("POST", "/ui/mail/change", mail.change),
     Row("GET", "/ui/mail/{id}", reader.show),

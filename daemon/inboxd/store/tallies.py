@@ -10,10 +10,10 @@ from typing import Final, final
 from sqlalchemy import Integer, case, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from inboxd.model import InboxId
+from inboxd.model import ConnectorId, InboxId
 from inboxd.store.columns import microseconds_of
 from inboxd.store.engine import Store
-from inboxd.store.schema import MESSAGES
+from inboxd.store.schema import CURSORS, MESSAGES
 
 _HOUR: Final = timedelta(hours=1)
 _SIZES: Final = {
@@ -71,5 +71,37 @@ async def store_bytes(store: Store) -> int:
 
     async def look(connection: AsyncConnection) -> int:
         return (await connection.execute(_SIZES[connection.dialect.name])).scalar_one()
+
+    return await store.read(look)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How far a mailbox of a connector has been read, and how many of its messages are kept."""
+
+    mailbox: str
+    last_uid: int
+    loading_below: int | None
+    messages: int
+
+
+async def of_mailboxes(store: Store, connector_id: ConnectorId) -> list[Read]:
+    """The connector's mailboxes by name."""
+    held = (
+        select(MESSAGES.c.mailbox, func.count().label("messages"))
+        .where(MESSAGES.c.connector_id == connector_id)
+        .group_by(MESSAGES.c.mailbox)
+        .subquery()
+    )
+    wanted = (
+        select(CURSORS.c.mailbox, CURSORS.c.last_uid, CURSORS.c.backfill_below, func.coalesce(held.c.messages, 0))
+        .select_from(CURSORS.outerjoin(held, held.c.mailbox == CURSORS.c.mailbox))
+        .where(CURSORS.c.connector_id == connector_id)
+        .order_by(CURSORS.c.mailbox)
+    )
+
+    async def look(connection: AsyncConnection) -> list[Read]:
+        return [Read(*row) for row in await connection.execute(wanted)]
 
     return await store.read(look)

@@ -77,3 +77,17 @@ addEventListener("keydown", (event) => {
 // --- times in the reader's own zone, in the title ------------------------------------------------------------------------
 
 for (const time of document.querySelectorAll("time")) time.title = new Date(time.dateTime).toLocaleString();
+
+// --- the protocol as it is spoken ------------------------------------------------------------------------------------------
+
+for (const tail of document.querySelectorAll("[data-tail]")) {
+  tail.textContent = "";
+  const source = new EventSource(tail.dataset.tail);
+  source.addEventListener("message", (event) => {
+    const low = tail.scrollTop + tail.clientHeight >= tail.scrollHeight - 8;
+    tail.append(`${event.data}\n`);
+    while (tail.childNodes.length > 1000) tail.firstChild.remove();
+    if (low) tail.scrollTop = tail.scrollHeight;
+  });
+  addEventListener("pagehide", () => source.close());
+}
