@@ -16,14 +16,13 @@ from inboxd import logs
 from inboxd.api import connectors as handlers
 from inboxd.bus import Hint
 from inboxd.dashboard import guard, overview, staged
-from inboxd.dashboard.page import Answered, Moved, Shown, Visit
+from inboxd.dashboard.page import Answered, Moved, Shown, Visit, page_number
 from inboxd.direct import sync_now
 from inboxd.errors import NotFound
 from inboxd.model import ConnectorId, EventId, Kind, Window
 from inboxd.store import connectors, events, tallies
 
 _EVENTS: Final = 25
-_MOST_PAGES: Final = 1_000_000
 _MOST_LINES: Final = 1_000
 _LOG = logs.logger("dashboard")
 
@@ -37,9 +36,7 @@ async def show(visit: Visit) -> Shown:
     """One connector: state, mailboxes, events and what may be done."""
     services, connector = visit.services, await connectors.get(visit.services.store, id_of(visit))
     line = await overview.line_of(services, connector)
-    asked = visit.given("page")
-    number = min(max(int(asked), 1), _MOST_PAGES) - 1 if asked.isdecimal() and len(asked) < 9 else 0
-    window = Window(number, _EVENTS, ascending=False)
+    window = Window(page_number(visit), _EVENTS, ascending=False)
     found = await events.page(services.store, window, connector_id=connector.id)
     return Shown(
         "connector.html",
@@ -51,7 +48,7 @@ async def show(visit: Visit) -> Shown:
             "history": list(reversed(services.roster.history(connector.id))),
             "events": found.rows,
             "total": found.total,
-            "number": number,
+            "number": window.page,
             "last": max(0, (found.total - 1) // _EVENTS),
         },
     )
@@ -113,9 +110,7 @@ async def _enable(visit: Visit, id: ConnectorId, *, enabled: bool) -> Answered:
     await connectors.update(visit.services.store, connector)
     visit.services.roster.refresh(id)
     _LOG.info("connector_changed", connector=str(id), name=connector.name, enabled=enabled)
-    visit.session.tell(
-        "It listens for mail again." if enabled else "It is paused: no mail is fetched until then."
-    )
+    visit.session.tell("It listens for mail again." if enabled else "It is paused: no mail is fetched until then.")
     return _page_of(id)
 
 

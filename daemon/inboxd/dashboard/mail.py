@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from inboxd.dashboard import search
-from inboxd.dashboard.page import Moved, Shown, Visit
+from inboxd.dashboard.page import Moved, Shown, Visit, page_number
 from inboxd.errors import Invalid, NotFound
 from inboxd.model import InboxId, MessageFilter, MessageId, Window
 from inboxd.services import Services
@@ -24,10 +24,7 @@ _MOST_PAGES: Final = 1_000_000
 async def show(visit: Visit) -> Shown:
     """One page of the list."""
     found = search.read(visit.given("q"), MessageFilter(inbox_ids=inbox_of(visit)))
-    number = (
-        max(0, int(visit.given("page") or 1) - 1) if visit.given("page").isdecimal() or not visit.given("page") else 0
-    )
-    window = Window(min(number, 10**6), SIZE, ascending=False, since=found.since, before=found.before)
+    window = Window(page_number(visit), SIZE, ascending=False, since=found.since, before=found.before)
     page = await messages.page(visit.services.store, found.chosen, window)
     last = max(0, (page.total - 1) // SIZE)
     return Shown(

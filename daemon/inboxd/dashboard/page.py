@@ -12,6 +12,7 @@ from multidict import MultiDict, MultiDictProxy
 from inboxd.dashboard.sessions import Session
 from inboxd.services import Services
 
+MOST_PAGES: Final = 1_000_000
 MAX_FORM_BYTES: Final = 1 << 20
 
 
@@ -47,6 +48,12 @@ class Moved:
     """Another page is to be loaded: what a form answers with when it was right."""
 
     path: str
+
+
+def page_number(visit: Visit) -> int:
+    """The page asked for, counted from 0; whatever is no page is the first."""
+    asked = visit.given("page")
+    return min(max(int(asked), 1), MOST_PAGES) - 1 if asked.isdecimal() and len(asked) < 9 else 0
 
 
 Answered = Shown | Moved | web.StreamResponse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from inboxd.dashboard import connectors, live, mail, overview, reader, system
+from inboxd.dashboard import compose, connectors, live, mail, outbox, overview, reader, system
 from inboxd.dashboard.page import Row
 
 ROWS: Final = (
@@ -23,5 +23,11 @@ ROWS: Final = (
     Row("GET", "/ui/mail/{id}/attachments/{position}", reader.attachment),
     Row("POST", "/ui/mail/{id}/unread", reader.unread),
     Row("POST", "/ui/mail/{id}/delete", reader.delete),
+    Row("GET", "/ui/compose", compose.show),
+    Row("POST", "/ui/compose", compose.send, compose.MOST_BYTES),
+    Row("GET", "/ui/outbox", outbox.show_all),
+    Row("GET", "/ui/outbox/{id}", outbox.show),
+    Row("GET", "/ui/outbox/{id}/raw", outbox.raw),
+    Row("POST", "/ui/outbox/{id}/{decision}", outbox.decide),
     Row("GET", "/ui/system", system.show),
 )

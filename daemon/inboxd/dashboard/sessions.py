@@ -42,6 +42,10 @@ class Session:
         taken, self.notices = self.notices, []
         return taken
 
+    def once(self) -> str:
+        """A token for a form that is to count once."""
+        return secrets.token_urlsafe(12)
+
     def agrees(self, token: str) -> bool:
         """Whether a form came with this session's token."""
         return hmac.compare_digest(self.csrf.encode(), token.encode(errors="replace"))

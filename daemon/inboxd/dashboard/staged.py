@@ -22,7 +22,12 @@ async def streamed(
     visit: Visit, template: str, values: Mapping[str, Any], pieces: AsyncIterator[str]
 ) -> web.StreamResponse:
     """The page with `pieces` in the place that its template marks, each sent as soon as it is there."""
-    common: dict[str, Any] = {"path": visit.request.path, "session": visit.session, "notices": [], "csrf": visit.session.csrf}
+    common: dict[str, Any] = {
+        "path": visit.request.path,
+        "session": visit.session,
+        "notices": [],
+        "csrf": visit.session.csrf,
+    }
     before, _, after = render.page(template, common | dict(values)).partition(_HERE)
     headers = {**guard.HEADERS, "Content-Type": "text/html; charset=utf-8", "X-Accel-Buffering": "no"}
     response = web.StreamResponse(headers=headers)

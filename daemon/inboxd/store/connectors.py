@@ -97,9 +97,14 @@ async def page(store: Store, window: Window) -> Page[Connector]:
 
 
 async def sending(
-    store: Store, *, inbox_id: InboxId | None = None, address: str | None = None, likely: ConnectorId | None = None
+    store: Store,
+    *,
+    inbox_id: InboxId | None = None,
+    address: str | None = None,
+    likely: ConnectorId | None = None,
+    most: int = 2,
 ) -> list[Connector]:
-    """The connectors that can send, of one inbox where given: enabled, with SMTP enabled as well. At most two.
+    """The connectors that can send, of one inbox where given: enabled, with SMTP enabled as well. At most `most`.
 
     First comes the one with that mail address (in any case of its letters), then `likely`, then the oldest.
     """
@@ -115,7 +120,7 @@ async def sending(
         wanted = wanted.order_by(case((CONNECTORS.c.id == likely, 0), else_=1))
 
     async def look(connection: AsyncConnection) -> list[Connector]:
-        rows = await connection.execute(wanted.order_by(CONNECTORS.c.seq).limit(2))
+        rows = await connection.execute(wanted.order_by(CONNECTORS.c.seq).limit(most))
         return [record_of(Connector, row) for row in rows.mappings()]
 
     return await store.read(look)
