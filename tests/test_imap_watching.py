@@ -24,7 +24,7 @@ FULL = b"(MESSAGES 3 UIDNEXT 9 UIDVALIDITY 7)"
         ([b"* STATUS R&AOQ-ume ()"], {"Räume": Counts()}),
         ([b"* STATUS {4}", b"a(b)", b" " + FULL], {"a(b)": Counts(3, 9, 7)}),
         ([b"* STATUS {9}", Skipped(9), b" " + FULL], {}),
-        ([b'* STATUS "x" (UIDNEXT 99999999999 HIGHESTMODSEQ 17 MESSAGES 1)'], {"x": Counts(1)}),
+        ([b'* STATUS "x" (UIDNEXT 99999999999 HIGHESTMODSEQ 17 MESSAGES 1)'], {"x": Counts(1, modseq=17)}),
         ([b"* STATUS"], {}),
         ([b'* STATUS "never closed'], {}),
         ([b'* LIST () "/" "Work"'], {}),
