@@ -138,10 +138,11 @@ async def test_what_another_client_does_is_followed_while_the_connector_listens(
     before = sample("inboxd_message_flags_changed_total"), sample("inboxd_messages_vanished_total")
     async with alive(linked):
         assert await kept(linked) == {1: set(), 2: set(), 3: set(), 4: set()}
+        both = {"\\Seen", "$Todo"}
         store_flags(dovecot, user, "1:3", "\\Seen $Todo")
-        await until_kept(linked, {uid: {"\\Seen", "$Todo"} for uid in (1, 2, 3)} | {4: set()})
+        await until_kept(linked, {1: both, 2: both, 3: both, 4: set()})
         dovecot.expunge(user, 2, 4)
-        await until_kept(linked, {1: {"\\Seen", "$Todo"}, 2: None, 3: {"\\Seen", "$Todo"}, 4: None})
+        await until_kept(linked, {1: both, 2: None, 3: both, 4: None})
         dovecot.append(user, mail(9))
         await linked.until_stored(1, 2, 3, 4, 5)
         await until_told(linked, "flags of 3 messages changed in INBOX", "2 deleted upstream in INBOX")
@@ -274,7 +275,7 @@ async def test_a_server_that_lies_about_what_it_holds_makes_a_mirror_delete_noth
             mailbox.uidvalidity = 1
             await mailbox.deliver(7)  # it holds something again: what it still does not list goes
             await until_kept(linked, {2: set(), 7: set()})
-        assert [event.message for event in await told(linked)][-1].endswith("2 deleted here in INBOX")
+        assert ([event.message for event in await told(linked)][-1] or "").endswith("2 deleted here in INBOX")
 
 
 async def partly(conversation: Conversation, tag: str) -> None:

@@ -118,7 +118,7 @@ class Follower:
         self._named = []
         try:
             if self._mark and (announced or (self._first and self._mark < self._highest)):
-                await self._ask(found)
+                await self._ask(found, announced=announced)
             if not self.is_told and self._due_seconds(announced=self._unlisted) <= 0:
                 await self._compare(found, run.cursor)
             if self._mirrors and (self._kept or found.vanished):
@@ -153,16 +153,16 @@ class Follower:
 
     # --- what the server says -----------------------------------------------------------------------------------------
 
-    async def _ask(self, found: _Found) -> None:
+    async def _ask(self, found: _Found, *, announced: bool) -> None:
         """What has changed since the mark.
 
-        In the first look only messages that were known before the session matter; the mark goes to what EXAMINE said.
-        Later on all are asked for, those that came in this session too, and the mark goes to the last change named.
+        Unless something was announced, only messages that were known before the session matter. The mark goes to what
+        EXAMINE said, later on to the last change named.
         """
         before = self._session.changes
         mark = self._highest
-        if self._known_to or not self._first:
-            uids = f"1:{self._known_to}" if self._first else "1:*"
+        if self._known_to or announced:
+            uids = "1:*" if announced else f"1:{self._known_to}"
             answer = await self._session.changed(uids, self._mark)
             before += answer.heard
             mark = mark if self._first else max(self._mark, answer.modseq)

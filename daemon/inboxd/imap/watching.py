@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, final
 
-from inboxd.errors import CommandRefused
+from inboxd.errors import CommandMalformed, CommandRefused
 from inboxd.imap.asked import Asked
 from inboxd.imap.changes import modseq_of
 from inboxd.imap.folders import Folder, folders_in
@@ -113,7 +113,14 @@ class Watch:
 
     async def status(self, name: str) -> Counts:
         """How full a mailbox is (RFC 3501 §6.3.10); CommandRefused, with the server's words."""
-        return counts_in(await self._ask("STATUS", mailbox_argument(name), self._asked)).get(name, Counts())
+        try:
+            said = await self._ask("STATUS", mailbox_argument(name), self._asked)
+        except CommandMalformed:
+            if self._asked == _ASKED:
+                raise
+            self._asked = _ASKED  # it counts changes, but not for those who ask like this
+            said = await self._ask("STATUS", mailbox_argument(name), self._asked)
+        return counts_in(said).get(name, Counts())
 
     async def close(self) -> None:
         """Close the examined mailbox, which changes nothing there (RFC 3501 §6.4.2)."""
@@ -132,8 +139,12 @@ class Watch:
         try:
             await self._ask("NOTIFY", f"SET ({which} {self._events})" if names else "NONE")
         except CommandRefused:
-            self.announces = False
-            return False
+            self.announces, self._watched = False, ()
+            if self._events == _EVENTS:
+                self._watched = tuple(names)
+                return False
+            self._events = _EVENTS
+            return await self.subscribe(names)
         return bool(names)
 
     async def wait(self, seconds: float) -> set[str]:
