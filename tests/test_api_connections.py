@@ -262,6 +262,16 @@ async def test_several_folders_are_kept_changed_and_cleared(site: Site) -> None:
     assert (await _account(site, made)).folders == ()
 
 
+async def test_the_mirror_is_off_until_it_is_asked_for_and_kept_until_it_is_not(site: Site) -> None:
+    made, path = await _with_imap(site)
+    assert (await site.ask("GET", path)).json["result"]["mirror"] is False
+    assert (await site.ask("PATCH", path, {"mirror": True})).json["mirror"] is True
+    assert (await site.ask("PATCH", path, {"selectFolder": "Work"})).json["mirror"] is True
+    assert (await _account(site, made)).mirror is True
+    assert (await site.ask("PATCH", path, {"mirror": False})).json["mirror"] is False
+    assert (await site.ask("PATCH", path, {"mirror": "perhaps"})).status == 400
+
+
 @pytest.mark.parametrize("folders", [[""], ["-"], ["\\Spam"], ["a\r\nb"], "INBOX", ["x"] * 1001])
 async def test_folders_that_mean_nothing_are_refused(site: Site, folders: object) -> None:
     made = await site.new_connector()

@@ -19,6 +19,7 @@ from inboxd.accounts import open_account
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailServerError
+from inboxd.following import Follower
 from inboxd.imap.session import Session
 from inboxd.logins import Logins
 from inboxd.model import (
@@ -167,14 +168,16 @@ class Supervisor:
         seen, arrivals = session.pushes, session.arrivals
         self._enter(State.SYNCING)
         run = await sync.begin(self._target, session, mailbox, Trigger.START, report=self._report)
+        follower = Follower(run, mailbox, self._limits, self._transcript, mirror=account.mirror)
         await self._look(run, account)
+        await self._follow(follower, run)
         metrics.FAILURES.labels(self._label).set(0)
         idles = "IDLE" in session.capabilities
         vain_looks = 0
         while True:
             pushed_at: float | None = session.pushed_at
             if session.pushes == seen:
-                pushed_at, idles = await self._listen(session, seen, idles=idles)
+                pushed_at, idles = await self._listen(session, seen, follower, idles=idles)
             grew = session.arrivals != arrivals
             seen, arrivals = session.pushes, session.arrivals
             run = run.again(Trigger.PUSH if grew else Trigger.POLL, pushed_at)
@@ -182,23 +185,33 @@ class Supervisor:
             if run.stored and idles and pushed_at is None and session.pushes == seen:
                 metrics.MISSED_PUSHES.inc()
                 self._log.warning("push_missed", messages=len(run.stored))
+            await self._follow(follower, run)
             vain_looks = 0 if run.stored or pushed_at is None else vain_looks + 1
             await self._pause(vain_looks)
 
-    async def _listen(self, session: Session, seen: int, *, idles: bool) -> tuple[float | None, bool]:
-        """Wait for a push or the deadline; also whether the server still lets us IDLE."""
+    async def _follow(self, follower: Follower, run: sync.Pass) -> None:
+        async with self._locks(run.place.mailbox):
+            await follower.look(run)
+
+    async def _listen(
+        self, session: Session, seen: int, follower: Follower, *, idles: bool
+    ) -> tuple[float | None, bool]:
+        """Wait for a push, a change or the deadline; also whether the server still lets us IDLE."""
         if idles:
             self._enter(State.IDLE)
             jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
-            longest = min(self._limits.idle_seconds + jitter, self._interval_seconds, _LONGEST_IDLE_SECONDS)
+            most = min(self._limits.idle_seconds + jitter, self._interval_seconds, _LONGEST_IDLE_SECONDS)
+            longest = min(most, follower.rest_seconds)
             clock = asyncio.get_running_loop()
             brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)
             try:
-                pushed_at = await session.idle(max(longest, 0.05), seen)
+                pushed_at = await session.idle(
+                    max(longest, 0.05), seen, seen_changes=follower.noted, settle_seconds=follower.pause_seconds
+                )
             except CommandRefused as error:
                 self._log.warning("idle_refused", reason=error.reply)
             else:
-                if pushed_at is not None or clock.time() >= brief:
+                if pushed_at is not None or session.changes != follower.noted or clock.time() >= brief:
                     return pushed_at, True
                 self._log.warning("idle_ended_at_once")
         self._enter(State.POLLING)

@@ -52,7 +52,7 @@ class Key:
         return int if isinstance(self.type, click.IntRange) else str
 
 
-_SHORT = {"imap.search": "search", "imap.folders": "folder"}
+_SHORT = {"imap.search": "search", "imap.folders": "folder", "imap.mirror": "mirror"}
 NAME = Key("name", click.STRING, "Name of the connector.")
 SYNC = Key("sync", click.BOOL, "Fetch new mail by itself.")
 KEYS = (
@@ -70,6 +70,13 @@ KEYS = (
         "FOLDER",
         "folders",
         many=True,
+    ),
+    Key(
+        "imap.mirror",
+        click.BOOL,
+        "Delete here, too, what is deleted in the mailbox: true or false, the default.",
+        "BOOL",
+        "mirror",
     ),
     Key("imap.search", click.STRING, "Only mails an IMAP SEARCH finds, e.g. 'UNSEEN'.", "TERMS", "searchTerms"),
     Key("smtp.host", click.STRING, "SMTP server.", "HOST", "smtpHost"),

@@ -180,6 +180,7 @@ def _print_whole(whole: Row) -> None:
             ("folder", imap.get("selectFolder") or "INBOX"),
             *followed,
             ("search", imap.get("searchTerms") or "everything"),
+            *([("mirror", "deletes what is deleted there")] if imap.get("mirror") else []),
         ]
     pairs += [
         ("sync", _sync_line(settings)),

@@ -13,6 +13,7 @@ from inboxd import logs, sync
 from inboxd.accounts import account_of
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailboxRefused, MailServerError
+from inboxd.following import Follower
 from inboxd.imap.session import Session
 from inboxd.metrics import SYNCS
 from inboxd.model import (
@@ -91,10 +92,14 @@ class _Round:
         async with self._services.roster.lock(self._target.connector_id, name):
             mailbox = await session.examine(name)
             run = self._run = await sync.begin(self._target, session, mailbox, Trigger.DIRECT, report=self._report)
+            follower = Follower(run, mailbox, self._services.settings.imap, deque(), mirror=account.mirror)
             await sync.catch_up(run, terms=account.search_terms, since=self._since)
         SYNCS.labels(Trigger.DIRECT.value, "ok").inc()
         await sync.write_event(run, list(self.transcript))
         self._end(run.event_id)
+        if self._since is None:
+            async with self._services.roster.lock(self._target.connector_id, name):
+                await follower.look(run)
 
     async def fail(self, error: InboxdError) -> None:
         """Complete the event of the mailbox under way, or make one, with what went wrong."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -105,6 +106,11 @@ class Fetched:
     whole: bool = True
 
 
+def lasting(flags: Iterable[str]) -> tuple[str, ...]:
+    """Flags without \\Recent, which tells of a session and not of a message (RFC 3501 §2.3.2)."""
+    return tuple(flag for flag in flags if flag.lower() != "\\recent")
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A fetched message with its digest and content hash (SHA-256 of `raw`), ready for the store."""
@@ -129,13 +135,16 @@ class Cursor:
     `backfill_below` while its first load is under way.
 
     A message of that load counts as created so many microseconds after `backfill_epoch` as its UID says: newest first
-    is how they come, not how they are listed.
+    is how they come, not how they are listed. What became of the messages since is known up to the change `modseq`
+    (RFC 7162), or, where the server does not count changes, as of `compared_at`.
     """
 
     uidvalidity: int
     last_uid: int
     backfill_below: int | None = None
     backfill_epoch: datetime | None = None
+    modseq: int | None = field(default=None, compare=False)
+    compared_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +175,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored message without its bytes. `seq` counts all messages in order of arrival."""
+    """A stored message without its bytes. `seq` counts all messages in order of arrival.
+
+    `vanished_at`: when it was found to be gone from its mailbox, of which this is then the only copy.
+    """
 
     id: MessageId
     seq: int
@@ -183,6 +195,7 @@ class Message:
     favourite: bool
     size_bytes: int
     digest: Digest
+    vanished_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ class Connection:
     `ssl_trust`: `*` accepts any certificate, else a comma-separated list of host names whose certificate is accepted
     without verification. `ssl_protocols`: a subset of TLSv1.2, TLSv1.3. `mechanisms`: the SASL mechanisms allowed,
     empty for any. `select_folder`, `search_terms` and `folders` concern IMAP alone: the mailbox to read, or with
-    `folders` those to follow (see `imap.choosing`).
+    `folders` those to follow (see `imap.choosing`); with `mirror` a mail deleted there is deleted here.
     """
 
     id: UUID
@@ -196,6 +196,7 @@ class Connection:
     select_folder: str | None = None
     search_terms: str | None = None
     folders: tuple[str, ...] = ()
+    mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ class Account:
     select_folder: str = "INBOX"
     search_terms: str | None = None
     folders: tuple[str, ...] = ()
+    mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True)

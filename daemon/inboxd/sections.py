@@ -109,6 +109,8 @@ class ImapSettings(Section):
     idle_jitter_seconds: float = Field(default=20.0, ge=0, description="Spread around idle_seconds.")
     poll_seconds: float = Field(default=60.0, gt=0, description="Interval for servers without IDLE.")
     sweep_seconds: float = Field(default=60.0, gt=0, description="Interval for a connector's other folders.")
+    compare_seconds: float = Field(default=600.0, gt=0, description="Comparison where changes are not told.")
+    compare_count: int = Field(default=2_000, ge=0, description="Newest mails whose flags are compared then.")
     connect_seconds: float = Field(default=15.0, gt=0, description="Deadline for name, TCP, TLS and greeting.")
     command_seconds: float = Field(default=30.0, gt=0, description="Longest silence while an answer is due.")
     done_seconds: float = Field(default=15.0, gt=0, description="Longest wait for the end of an IDLE.")

@@ -40,7 +40,7 @@ async def begin(
     cursor = await messages.cursor(target.store, target.connector_id, mailbox.name)
     target.bus.publish(target.inbox_id)  # a pass that ended in its commit may have stored without telling
     if cursor is None or cursor.uidvalidity != mailbox.uidvalidity:
-        renumbered, cursor = cursor, await cursors.begin(target.store, place)
+        renumbered, cursor = cursor, await cursors.begin(target.store, place, modseq=mailbox.modseq)
         if renumbered is not None:
             metrics.UIDVALIDITY_RESETS.inc()
             _log.warning(

@@ -93,7 +93,7 @@ class StandIn:
                 "enabled": True,
                 "createdAt": moment(3600),
             }
-        self.parts[row["id"], "imap"] |= {"selectFolder": None, "searchTerms": None, "folders": []}
+        self.parts[row["id"], "imap"] |= {"selectFolder": None, "searchTerms": None, "folders": [], "mirror": False}
         self.parts[row["id"], "sync-settings"] = {
             "id": str(uuid.uuid4()),
             "userId": USER_ID,

@@ -22,11 +22,13 @@ from aioimaplib import aioimaplib
 from inboxd import metrics
 from inboxd.errors import ConnectionLost, MailServerError, ProtocolError, ServerSaidBye
 from inboxd.imap.asked import ANSWER_BYTES, Asked, cost_bytes
+from inboxd.imap.changes import gone_count
 from inboxd.imap.lines import (
     Part,
     Skipped,
     continued_literal_size,
     first_line,
+    is_fetch,
     literal_size,
     printable,
     response_code,
@@ -53,8 +55,8 @@ Trace = Callable[[str], None]
 class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
     """One IMAP connection.
 
-    `pushes` counts EXISTS, `arrivals` what they added; `news` is set by anything a waiter may care for. `bye` is set
-    once the server said it: nothing more is to be expected then. `writable` is off while much waits to be written.
+    `pushes` counts EXISTS, `arrivals` what they added, `changes` what was said of messages known before; `news` is set
+    by anything a waiter may care for. After `bye` nothing more is to be expected. `writable` is off while much waits.
     """
 
     def __init__(self, trace: Trace | None, literal_bytes: int) -> None:
@@ -69,7 +71,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.news = asyncio.Event()
         self.watch: asyncio.Timeout | None = None
         self.silence_seconds = 30.0
-        self.pushes = self.arrivals = self.exists = 0
+        self.pushes = self.arrivals = self.exists = self.changes = 0
         self.pushed_at = 0.0
         self.disturbed = False
         self.bye: ServerSaidBye | None = None
@@ -312,8 +314,10 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self.exists = int(word)
             self.pushes += 1
             self.pushed_at = self.clock.time()
-        elif word.isdigit() and rest.upper() == b"EXPUNGE":
-            self.exists = max(0, self.exists - 1)
+        elif (gone := gone_count(line)) is not None:
+            self.exists, self.changes = max(0, self.exists - gone), self.changes + 1
+        elif len(response) == 1 and is_fetch(line):
+            self.changes += 1
         elif kind in (b"OK", b"NO", b"BAD", b"BYE"):
             self._on_status(kind, rest)
         if self.overhear is not None:

@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Final, final
 
 from inboxd import metrics
-from inboxd.errors import CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
+from inboxd.errors import CommandMalformed, CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
 from inboxd.imap.asked import Asked, cost_bytes
+from inboxd.imap.changes import Changes, modseq_of
 from inboxd.imap.filing import append
 from inboxd.imap.folders import Folder, folders_in
 from inboxd.imap.lines import (
@@ -42,12 +43,16 @@ _GONE_WORDS: Final = ("doesn't exist", "does not exist", "not found", "unknown m
 @final
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A mailbox as EXAMINE showed it. `uidvalidity` and `uidnext` are 0 where the server would not say."""
+    """A mailbox as EXAMINE showed it. `uidvalidity`, `uidnext` and `modseq` are 0 where the server would not say.
+
+    `modseq` (HIGHESTMODSEQ, RFC 7162) moves with each change of a message.
+    """
 
     name: str
     exists: int
     uidvalidity: int
     uidnext: int
+    modseq: int = 0
 
 
 @final
@@ -60,6 +65,8 @@ class Session:
         self._limits = limits
         self.capabilities = capabilities
         self.tls = tls
+        self.tells_vanished: bool | None = None  # whether QRESYNC is on; None: not asked for yet
+        self._counts_changes = bool({"CONDSTORE", "QRESYNC"} & capabilities)
 
     @property
     def link(self) -> Link:
@@ -75,6 +82,16 @@ class Session:
     def arrivals(self) -> int:
         """By how many messages those EXISTS have grown the mailbox."""
         return self._protocol.arrivals
+
+    @property
+    def changes(self) -> int:
+        """How often the server has said anything of messages known before: new flags, or that they are gone."""
+        return self._protocol.changes
+
+    @property
+    def exists(self) -> int:
+        """How many messages the open mailbox holds, as far as the server has said."""
+        return self._protocol.exists
 
     @property
     def pushed_at(self) -> float:
@@ -102,8 +119,30 @@ class Session:
     # --- mailboxes ----------------------------------------------------------------------------------------------------
 
     async def examine(self, name: str) -> Mailbox:
-        """Open a mailbox read-only, so that reading changes nothing there. MailboxRefused when there is no such one."""
-        return (await self._open("EXAMINE", name))[0]
+        """Open a mailbox read-only, so that reading changes nothing there. MailboxRefused when there is no such one.
+
+        Where the server can, it counts changes from then on (CONDSTORE), and names the messages that go (QRESYNC).
+        """
+        self._protocol.state = "AUTH"
+        if self.tells_vanished is None:
+            self.tells_vanished = "QRESYNC" in self.capabilities and await self._enable_qresync()
+        if self.tells_vanished or not self._counts_changes:
+            return (await self._open("EXAMINE", name))[0]
+        try:
+            return (await self._open("EXAMINE", name, "(CONDSTORE)"))[0]
+        except CommandMalformed:
+            self._counts_changes = False
+            return (await self._open("EXAMINE", name))[0]
+
+    async def _enable_qresync(self) -> bool:
+        try:
+            command = await self._link.run(Asked("ENABLE", self._link.tag(), "QRESYNC"))
+        except CommandRefused:
+            return False
+        return any(
+            line[:10].upper() == b"* ENABLED " and b"QRESYNC" in line[:200].upper().split()
+            for line in map(first_line, command.responses)
+        )
 
     async def select(self, name: str) -> Mailbox:
         """Open a mailbox for changes. MailboxRefused when there is no such one, or it may only be read."""
@@ -134,11 +173,12 @@ class Session:
                 raise MailboxRefused("append", f"there is no mailbox {mailbox!r}", reply=error.reply) from error
             raise
 
-    async def _open(self, how: str, name: str) -> tuple[Mailbox, str]:
+    async def _open(self, how: str, name: str, *options: str) -> tuple[Mailbox, str]:
         """The mailbox, and the words of the tagged answer."""
         self._protocol.state = "AUTH"
+        self._protocol.exists = 0
         try:
-            command = await self._link.run(Asked(how, self._link.tag(), mailbox_argument(name)))
+            command = await self._link.run(Asked(how, self._link.tag(), mailbox_argument(name), *options))
         except CommandRefused as error:
             code, words = response_code(error.reply.encode())[0], error.reply.lower()
             if code in _GONE_CODES or any(word in words for word in _GONE_WORDS):
@@ -156,6 +196,7 @@ class Session:
             exists=self._protocol.exists,
             uidvalidity=_count(codes.get("UIDVALIDITY")),
             uidnext=_count(codes.get("UIDNEXT")),
+            modseq=modseq_of(codes.get("HIGHESTMODSEQ")),
         )
         return mailbox, command.words
 
@@ -191,6 +232,20 @@ class Session:
         if since is not None:
             keys.append(f"SINCE {search_date(since)}")
         return await self._search(keys)
+
+    async def still_there(self, uids: UidSet) -> UidSet:
+        """Those of the messages that the open mailbox still holds."""
+        asked = list(uids.chunks(len(uids)))
+        return UidSet.joined([await self._search([f"UID {some}"]) for some in asked])
+
+    async def changed(self, uids: str, since: int | None = None) -> Changes:
+        """The flags of the messages of a sequence-set of UIDs; `since`: of those changed after that mod-sequence alone.
+
+        With QRESYNC also which of them are gone since then (RFC 7162 §3.2.6). CommandRefused.
+        """
+        note = self._protocol.note_line
+        vanished = since is not None and bool(self.tells_vanished)
+        return await self._link.run(Changes(self._link.tag(), uids, since, vanished=vanished, note=note))
 
     async def _search(self, keys: list[str]) -> UidSet:
         """What a UID SEARCH finds, in whichever form the server says it best."""
@@ -235,17 +290,20 @@ class Session:
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
-    async def idle(self, seconds: float, seen_pushes: int) -> float | None:
+    async def idle(
+        self, seconds: float, seen_pushes: int, *, seen_changes: int | None = None, settle_seconds: float = 0.0
+    ) -> float | None:
         """Listen until mail is announced, or `seconds` passed; when it was (on the loop's clock), or None.
 
-        An EXISTS since the caller remembered `seen_pushes` counts as announced at once. Raises CommandRefused when the
+        An EXISTS since the caller remembered `seen_pushes` counts as announced at once. With `seen_changes`, listening
+        ends so long after other `changes` than those, too: they come in bursts. Raises CommandRefused when the
         server refuses to IDLE, ConnectionLost and its kin when the connection ends, Stalled when DONE goes unanswered.
         """
         command = _Idle("IDLE", self._link.tag())
         with self._link.owning():
             self._protocol.begin(command)
             await self._link.until(lambda: command.started or command.done)
-            pushed_at = await self._hear(seconds, seen_pushes, command)
+            pushed_at = await self._hear(seconds, seen_pushes, command, seen_changes, settle_seconds)
             command.ending = True
             if not command.done:
                 self._protocol.send_line("DONE")
@@ -266,12 +324,26 @@ class Session:
         if self._protocol.disturbed:
             raise ProtocolError(stage, "the server reported trouble with the open mailbox")
 
-    async def _hear(self, seconds: float, seen_pushes: int, command: Asked | None) -> float | None:
+    async def _hear(
+        self,
+        seconds: float,
+        seen_pushes: int,
+        command: Asked | None,
+        seen_changes: int | None = None,
+        settle_seconds: float = 0.0,
+    ) -> float | None:
         def called() -> bool:
             return self.pushes != seen_pushes or self._protocol.disturbed or (command is not None and command.done)
 
+        def stirred() -> bool:
+            return called() or (seen_changes is not None and self.changes != seen_changes)
+
+        clock = self._protocol.clock
+        ends_at = clock.time() + seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(ends_at) as limit:
+                await self._link.until(stirred, watched=False)
+                limit.reschedule(min(ends_at, clock.time() + settle_seconds))
                 await self._link.until(called, watched=False)
         except TimeoutError:
             return None

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _KEYS_AT_ONCE = 1000
 _SEARCHED_CHARACTERS = 8000
 _PLACED = (MESSAGES, TOMBSTONES)
+_OF_INCARNATION = ("backfill_below", "backfill_epoch", "modseq", "compared_at")
 
 
 def _in_mailbox(table: Table) -> list[Condition]:
@@ -43,7 +44,7 @@ def _never_back(insert: Insert) -> Insert:
     new, same = insert.excluded, CURSORS.c.uidvalidity == insert.excluded.uidvalidity
     behind = same & (CURSORS.c.last_uid > new.last_uid)
     change = {"uidvalidity": new.uidvalidity, "last_uid": case((behind, CURSORS.c.last_uid), else_=new.last_uid)}
-    change |= {name: case((same, CURSORS.c[name]), else_=new[name]) for name in ("backfill_below", "backfill_epoch")}
+    change |= {name: case((same, CURSORS.c[name]), else_=new[name]) for name in _OF_INCARNATION}
     return insert.on_conflict_do_update(index_elements=["connector_id", "mailbox"], set_=change)
 
 
@@ -72,18 +73,21 @@ _RENUMBERED = select(
         )
     )
 )
+# The last one is taken: one that is still there rather than one that was deleted.
+_GONE_FIRST = {MESSAGES: [MESSAGES.c.vanished_at.is_(None)], TOMBSTONES: []}
+_THERE_AGAIN: dict[Table, dict[str, None]] = {MESSAGES: {"vanished_at": None}, TOMBSTONES: {}}
 _SAME_BYTES = {
     table: select(table.c.content_hash, table.c.uidvalidity, table.c.uid)
     .where(*_in_mailbox(table), table.c.content_hash.in_(bindparam("hashes", expanding=True)))
     .where(table.c.uidvalidity != bindparam("of_uidvalidity"))
-    .order_by(table.c.uidvalidity.desc(), table.c.uid.desc())
+    .order_by(*_GONE_FIRST[table], table.c.uidvalidity.desc(), table.c.uid.desc())
     for table in _PLACED
 }
 _RENUMBER = {
     table: update(table)
     .where(*_in_mailbox(table), table.c.uidvalidity == bindparam("old_uidvalidity"))
     .where(table.c.uid == bindparam("old_uid"))
-    .values(uidvalidity=bindparam("of_uidvalidity"), uid=bindparam("new_uid"))
+    .values(uidvalidity=bindparam("of_uidvalidity"), uid=bindparam("new_uid"), **_THERE_AGAIN[table])
     for table in _PLACED
 }
 # The numbers are taken beforehand, for the driver alone could not say which row got which.
