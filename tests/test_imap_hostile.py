@@ -24,6 +24,7 @@ from servers.certs import Certificates
 from servers.mailbox import Bench, make_bench, serving
 from servers.scripted import Conversation, Script, imap, scripted
 from servers.sessions import BOTH_LOOPS, LIMITS, account_on, eventually, examined, limits, session, take_all
+from servers.stores import blank_sqlite
 
 pytest_plugins = ("servers.sessions",)
 LOOPS = BOTH_LOOPS
@@ -240,7 +241,7 @@ async def bench(store: Store, tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+    return blank_sqlite(tmp_path)
 
 
 @pytest.mark.parametrize("stage", ["UID SEARCH", "UID FETCH", "IDLE"])
