@@ -192,6 +192,7 @@ COSTLY: Final[Mapping[str, tuple[str, Callable[[], bytes], bytes]]] = {
 }
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # the daemon's own; what is kept is the reader's choice on either
 @pytest.mark.parametrize("name", COSTLY)
 async def test_an_attack_takes_no_more_than_so_much_memory(name: str) -> None:
     stage, first, again = COSTLY[name]
