@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("servers")
 
 pytest_plugins = [
     "servers.certs",
+    "servers.cradle",
     "servers.daemon",
     "servers.dovecot",
     "servers.python",
