@@ -20,13 +20,14 @@ from servers.dovecot import Dovecot
 from servers.mailbox import Bench, Linked, Mailbox, mail, make_bench, sample, serving
 from servers.scripted import Conversation
 from servers.sessions import account, eventually, session
+from servers.stores import blank_postgresql, blank_sqlite
 
 
 @pytest.fixture
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if getattr(request, "param", "sqlite") == "postgresql":
-        return request.getfixturevalue("postgres_server").new_database()
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+        return blank_postgresql(request.getfixturevalue("postgres_server"))
+    return blank_sqlite(tmp_path)
 
 
 on_both = pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)

@@ -19,6 +19,7 @@ from inboxd.store.engine import Store
 from servers.mailbox import Bench, Linked, Mailbox, mail, make_bench, sample, serving
 from servers.scripted import Conversation
 from servers.sessions import LIMITS, session
+from servers.stores import blank_sqlite
 
 Fate = Callable[[int, bytes], bytes]
 ONCE = 5.0
@@ -26,7 +27,7 @@ ONCE = 5.0
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+    return blank_sqlite(tmp_path)
 
 
 @pytest_asyncio.fixture
