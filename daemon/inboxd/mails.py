@@ -94,7 +94,7 @@ class Fetched:
     """One message as the IMAP server handed it over.
 
     `raw` is byte-exact. `received_at` is INTERNALDATE. When the message was larger than the limit, `raw` holds its
-    header alone and `whole` is False; `size_bytes` is always the whole message's size.
+    header alone and `whole` is False; `size_bytes` is always the whole message's size. `labels` are Gmail's, readable.
     """
 
     uid: int
@@ -103,6 +103,7 @@ class Fetched:
     received_at: datetime | None
     flags: tuple[str, ...] = ()
     whole: bool = True
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ class Message:
     favourite: bool
     size_bytes: int
     digest: Digest
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

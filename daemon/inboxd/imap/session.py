@@ -15,6 +15,7 @@ from inboxd.imap.asked import Asked, cost_bytes
 from inboxd.imap.deflate import Line
 from inboxd.imap.filing import append
 from inboxd.imap.folders import Folder, folders_in
+from inboxd.imap.labels import OFFER
 from inboxd.imap.lines import (
     Part,
     UidSet,
@@ -222,7 +223,7 @@ class Session:
     @contextmanager
     def fetch(self, uids: str) -> Generator[Stream]:
         """Stream the messages of a sequence-set of UIDs; see `Stream.take`. Leaving early drops the connection."""
-        command = Fetch(self._protocol, uids, self._limits.buffer_bytes)
+        command = Fetch(self._protocol, uids, self._limits.buffer_bytes, labelled=OFFER in self.capabilities)
         self._protocol.begin(command)
         stream = Stream(command, self._link.until)
         try:
