@@ -29,6 +29,7 @@ BATCH_COUNT: Final = 1000
 _UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
 _UNIT_COUNT: Final = 100
 _MUCH_BYTES: Final = 512 << 10  # of mail at once: worth a process of its own to parse it
+_MUCH_COUNT: Final = 100  # as many as a first load begins with
 _MOST_HOLES: Final = 100_000  # each is remembered
 LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
 _log = logs.logger("sync")
@@ -132,6 +133,8 @@ async def fetch(run: Pass, window: UidSet, writer: Writer, *, loading: bool = Fa
 
     They must not stop those behind them. What was expunged meanwhile is none. The last batch may still be on its way.
     """
+    if loading or len(window) >= _MUCH_COUNT:
+        await run.session.suit_line()
     missing = await _fetch(run, window, writer, loading)
     if not missing:
         return set()

@@ -95,7 +95,7 @@ class Fetched:
     """One message as the IMAP server handed it over.
 
     `raw` is byte-exact. `received_at` is INTERNALDATE. When the message was larger than the limit, `raw` holds its
-    header alone and `whole` is False; `size_bytes` is always the whole message's size.
+    header alone and `whole` is False; `size_bytes` is always the whole message's size. `labels` are Gmail's, readable.
     """
 
     uid: int
@@ -104,6 +104,7 @@ class Fetched:
     received_at: datetime | None
     flags: tuple[str, ...] = ()
     whole: bool = True
+    labels: tuple[str, ...] = ()
 
 
 def lasting(flags: Iterable[str]) -> tuple[str, ...]:
@@ -196,6 +197,7 @@ class Message:
     size_bytes: int
     digest: Digest
     vanished_at: datetime | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,6 +240,14 @@ def _census(rows: list[Row]) -> Row:
     return {"counts": {state: counts[state] for state in states}, "oldestWaiting": min(waiting, default=None)}
 
 
+@_on("GET", "/control/emails/([^/]+)")
+def _place(daemon: StandIn, asked: Asked, email_id: str) -> Answer:
+    if all(mail["id"] != email_id for mail in daemon.emails):
+        raise RefusalError(404, f"there is no message {email_id}")
+    place = {"connectorId": None, "mailbox": "[Gmail]/All Mail", "uid": 7, "flags": ["\\Seen"]}
+    return 200, {"id": email_id, **place, "labels": ["Inbox", "Réçus"]}
+
+
 @_on("GET", "/control/outbox")
 def _outbox(daemon: StandIn, asked: Asked) -> Answer:
     states = asked.repeated.get("state")

@@ -313,6 +313,7 @@ _CONTROL: Final = (
     _control("POST", "/connectors/{id}/sync", control.sync, lines=SyncLine),
     _control("POST", "/connectors/{id}/test", control.test, lines=StepLine),
     _control("POST", "/connectors/{id}/send", control.send_email),
+    _control("GET", "/emails/{id}", control.get_place),
     _control("GET", "/outbox", outbox.get_outbox),
     _control("GET", "/outbox/{id}", outbox.get_outbox_mail),
     _control("POST", "/outbox/{id}/retry", outbox.retry),

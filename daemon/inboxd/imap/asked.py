@@ -13,6 +13,7 @@ from inboxd.errors import MailServerError, ProtocolError
 from inboxd.imap.lines import Part, Skipped, printable
 
 ANSWER_BYTES: Final = 64 << 20  # of the responses one command collects, or that nobody asked for
+aioimaplib.Commands["COMPRESS"] = aioimaplib.Cmd("COMPRESS", ("AUTH", "SELECTED"), aioimaplib.Exec.is_sync)
 aioimaplib.Commands["NOTIFY"] = aioimaplib.Cmd("NOTIFY", ("AUTH", "SELECTED"), aioimaplib.Exec.is_sync)
 _PART_BYTES: Final = 200  # what a short response costs beside its octets
 

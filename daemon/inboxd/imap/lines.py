@@ -171,6 +171,7 @@ class FetchAnswer:
     received_at: datetime | None
     size: int | None
     body: Part | None
+    labels: tuple[bytes, ...] = ()
 
 
 def first_line(response: Sequence[Part]) -> bytes:
@@ -228,6 +229,7 @@ def _answer(items: dict[str, Part | list[bytes]]) -> FetchAnswer:
         received_at=internal_date(received) if isinstance(received, bytes) else None,
         size=_number(items.get("RFC822.SIZE")),
         body=body if isinstance(body, bytes | Skipped) else None,
+        labels=tuple(labels) if isinstance(labels := items.get("X-GM-LABELS"), list) else (),
     )
 
 

@@ -66,7 +66,10 @@ async def open_session(
         except TimeoutError as error:
             raise Stalled("greeting", opening.silence(limits.connect_seconds)) from error
         await opening.log_in()
-        yield Session(link, limits, opening.capabilities, opening.tls)
+        session = Session(link, limits, opening.capabilities, opening.tls)
+        if limits.compress == "always":
+            await session.compress()
+        yield session
     finally:
         metrics.SESSIONS.dec()
         link.abort()
@@ -126,7 +129,10 @@ class _Opening:
         self._protocol.state = "NONAUTH" if word.upper() == b"OK" else "AUTH"
 
     async def _ask_capabilities(self) -> None:
+        asked_at = self._protocol.clock.time()
         command = await self._link.run(Asked("CAPABILITY", self._link.tag()))
+        took = self._protocol.clock.time() - asked_at
+        self._link.round_trip_seconds = min(took, self._link.round_trip_seconds or took)
         lines = [line for r in command.responses if (line := first_line(r))[:13].upper() == b"* CAPABILITY "]
         listed = b" ".join(line[13:_CAPABILITY_BYTES] for line in lines[:_CAPABILITY_LINES])
         self.capabilities = _capabilities(listed)

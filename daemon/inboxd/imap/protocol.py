@@ -23,6 +23,7 @@ from inboxd import metrics
 from inboxd.errors import ConnectionLost, MailServerError, ProtocolError, ServerSaidBye
 from inboxd.imap.asked import ANSWER_BYTES, Asked, cost_bytes
 from inboxd.imap.changes import gone_count
+from inboxd.imap.deflate import Inflating, packed
 from inboxd.imap.lines import (
     Part,
     Skipped,
@@ -33,6 +34,7 @@ from inboxd.imap.lines import (
     printable,
     response_code,
 )
+from inboxd.imap.patience import Patience
 
 _SCRATCH: Final = bytearray(256 << 10)  # one for all sessions: a read is filled and consumed without a pause
 _SCRATCH_VIEW: Final = memoryview(_SCRATCH)
@@ -44,8 +46,6 @@ _PIECE_BYTES: Final = 4096
 _LITERAL_ALWAYS_BYTES: Final = 1 << 20
 _LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
-_SLOWEST_BYTES_PER_SECOND: Final = 1000
-_PATIENCE: Final = 10  # a command may take this many times the longest silence, and a second more a kilobyte
 _BYTES_IN = metrics.IMAP_BYTES.labels("in")
 _BYTES_OUT = metrics.IMAP_BYTES.labels("out")
 
@@ -69,16 +69,13 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.greeting: bytes | None = None
         self.failure: MailServerError | None = None
         self.news = asyncio.Event()
-        self.watch: asyncio.Timeout | None = None
-        self.silence_seconds = 30.0
+        self.patience = Patience(self.clock)
         self.pushes = self.arrivals = self.exists = self.changes = 0
         self.pushed_at = 0.0
         self.disturbed = False
         self.bye: ServerSaidBye | None = None
         self.alerts: list[str] = []
         self.overhear: Callable[[list[Part]], None] | None = None  # is shown every untagged response
-        self.last_received = self.clock.time()
-        self.received_bytes = 0
         self._partial = bytearray()
         self._response: list[Part] = []
         self._lines_bytes = self._unasked_bytes = self._literal_bytes = 0
@@ -86,9 +83,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self._pieces: list[bytes] = []
         self._skipping: Skipped | None = None
         self._upgrading = self._lost = False
-        self._begun_at = self.clock.time()
-        self._begun_bytes = 0
-        self._held_at = 0.0
+        self._inflating: Inflating | None = None
         self.writable = True
 
     # --- the transport's side ---------------------------------------------------------------------------------------
@@ -142,37 +137,28 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     # --- bytes to responses -----------------------------------------------------------------------------------------
 
-    def _note(self, count: int) -> None:
-        now = self.clock.time()
-        self.last_received = now
-        self.received_bytes += count
-        _BYTES_IN.inc(count)
-        if self.watch is not None and self.watch.when() is not None and not self.watch.expired():
-            self.watch.reschedule(min(now + self.silence_seconds, self._allowed_until()))
-
-    def _allowed_until(self) -> float:
-        """A server that drips single bytes is never silent: it must average a kilobyte a second all the same."""
-        grown = (self.received_bytes - self._begun_bytes) / _SLOWEST_BYTES_PER_SECOND
-        return self._begun_at + _PATIENCE * self.silence_seconds + grown
-
     def hold(self) -> None:
         """Read nothing more for the present; the server's silence is then ours and not counted."""
-        self._held_at = self.clock.time()
-        if self.watch is not None and not self.watch.expired():
-            self.watch.reschedule(None)
-        self.transport.pause_reading()
+        self.patience.hold()
+        (self._inflating or self.transport).pause_reading()
 
     def go_on(self) -> None:
         """Read again after `hold`."""
-        self._begun_at += self.clock.time() - self._held_at
+        self.patience.go_on()
         if self.failure is None:
-            self.transport.resume_reading()
+            (self._inflating or self.transport).resume_reading()
 
     def _feed(self, data: bytes) -> None:
-        end = len(data)
-        self._note(end)
-        at = 0
+        _BYTES_IN.inc(len(data))
+        self.patience.note(len(data))
+        (self._read if self._inflating is None else self._inflating.take)(data)
+
+    def _read(self, data: bytes) -> None:
+        at, end, inflating = 0, len(data), self._inflating
         while at < end and self.failure is None:
+            if self._inflating is not None and inflating is None:  # this came together with the answer to COMPRESS
+                self._inflating.take(data[at:])
+                return
             if self._upgrading:
                 self.abort(ProtocolError("starttls", "the server sent bytes before the TLS handshake"))
             elif self._missing_bytes:
@@ -344,6 +330,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if command.name == "STARTTLS" and status[:2].upper() == b"OK":
             self._upgrading = True
             self.transport.pause_reading()
+        elif command.name == "COMPRESS" and status[:2].upper() == b"OK":
+            self._inflating = Inflating(self.transport, self._read, self.abort)
         super()._response_done(tag + b" " + status[:3].upper().rstrip() + b" " + status[3:].lstrip())
 
     def _continuation(self, line: bytes) -> None:
@@ -367,29 +355,28 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self.pending_async_commands[command.untagged_resp_name] = command
         self.news.clear()
         self._unasked_bytes = 0
-        self._start_clock()
+        self.patience.begin()
         self._write(f"{command.line}\r\n".encode(), f"C: {shown or command.line}")
 
     def send_line(self, line: str) -> None:
         """Send a line outside any command, such as DONE."""
-        self._start_clock()
+        self.patience.begin()
         self._write(f"{line}\r\n".encode(), f"C: {line}")
 
     def send_block(self, octets: bytes | memoryview) -> None:
         """Send a piece of a literal; the next one when the transport is `writable` again."""
-        self._start_clock()
-        _BYTES_OUT.inc(len(octets))
-        self.transport.write(octets)
-
-    def _start_clock(self) -> None:
-        """The server's time to answer begins; an IDLE lasts as long as it likes, its DONE does not."""
-        self._begun_at, self._begun_bytes = self.clock.time(), self.received_bytes
+        self.patience.begin()
+        self._send(octets)
 
     def _write(self, line: bytes, shown: str) -> None:
         if self.trace is not None:
             self.trace(printable(shown.encode()))
-        _BYTES_OUT.inc(len(line))
-        self.transport.write(line)
+        self._send(line)
+
+    def _send(self, octets: bytes | memoryview) -> None:
+        sent = octets if self._inflating is None else packed(octets)
+        _BYTES_OUT.inc(len(sent))
+        self.transport.write(sent)
 
     def secured(self, transport: asyncio.BaseTransport) -> None:
         """STARTTLS is done: go on over the encrypted `transport`, with nothing remembered from before."""

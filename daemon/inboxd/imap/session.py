@@ -13,8 +13,10 @@ from inboxd import metrics
 from inboxd.errors import CommandMalformed, CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
 from inboxd.imap.asked import Asked, cost_bytes
 from inboxd.imap.changes import Changes, modseq_of
+from inboxd.imap.deflate import Line
 from inboxd.imap.filing import append
 from inboxd.imap.folders import Folder, folders_in
+from inboxd.imap.labels import OFFER
 from inboxd.imap.lines import (
     Part,
     UidSet,
@@ -67,6 +69,8 @@ class Session:
         self.tls = tls
         self.tells_vanished: bool | None = None  # whether QRESYNC is on; None: not asked for yet
         self._counts_changes = bool({"CONDSTORE", "QRESYNC"} & capabilities)
+        self._line = Line(link.round_trip_seconds)
+        self._compressible = "COMPRESS=DEFLATE" in capabilities
 
     @property
     def link(self) -> Link:
@@ -101,7 +105,7 @@ class Session:
     @property
     def last_received(self) -> float:
         """When the last byte came, on the loop's clock."""
-        return self._protocol.last_received
+        return self._protocol.patience.last_received
 
     @property
     def alerts(self) -> list[str]:
@@ -115,6 +119,23 @@ class Session:
             self._protocol.begin(command)
             async with asyncio.timeout(_LOGOUT_SECONDS):
                 await self._link.until(lambda: command.done)
+
+    # --- compression --------------------------------------------------------------------------------------------------
+
+    async def compress(self) -> None:
+        """Have both directions compressed from here on, if the server can do that and will."""
+        if self._compressible:
+            self._compressible = False
+            with suppress(CommandRefused):
+                await self._link.run(Asked("COMPRESS", self._link.tag(), "DEFLATE"))
+
+    async def suit_line(self) -> None:
+        """Compress, unless the settings say otherwise, when what was fetched so far shows that it would pay.
+
+        For whoever has much to fetch: a connection that is compressed stays so, and holds 40 KB for it.
+        """
+        if self._limits.compress == "auto" and self._line.is_slow:
+            await self.compress()
 
     # --- mailboxes ----------------------------------------------------------------------------------------------------
 
@@ -257,13 +278,14 @@ class Session:
     @contextmanager
     def fetch(self, uids: str) -> Generator[Stream]:
         """Stream the messages of a sequence-set of UIDs; see `Stream.take`. Leaving early drops the connection."""
-        command = Fetch(self._protocol, uids, self._limits.buffer_bytes)
+        command = Fetch(self._protocol, uids, self._limits.buffer_bytes, labelled=OFFER in self.capabilities)
         self._protocol.begin(command)
         stream = Stream(command, self._link.until)
         try:
             with metrics.COMMAND_SECONDS.labels("FETCH").time():
                 yield stream
         finally:
+            self._line.note(*self._protocol.patience.answered)
             if not stream.finished:
                 self._link.abort()
 

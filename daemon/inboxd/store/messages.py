@@ -31,8 +31,8 @@ from inboxd.store.rows import (
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TOMBSTONES
 
 _DIGEST = [field.name for field in fields(Digest) if field.name in MESSAGES.c]
-_OWN = [field.name for field in fields(Message) if field.name in MESSAGES.c]
-_LISTED = [MESSAGES.c[name] for name in (*_OWN, *_DIGEST)]
+_OWN = [field.name for field in fields(Message) if field.name in MESSAGES.c and field.name != "labels"]
+_LISTED = [MESSAGES.c[name] for name in (*_OWN, "labels", *_DIGEST)]
 _HIGHEST_UID = 2**32 - 1
 _KEYS_AT_ONCE = 1000  # far below the 32,766 parameters that SQLite takes
 _SET_CURSOR = inserts_of(
@@ -371,6 +371,7 @@ async def _messages(connection: AsyncConnection, rows: Sequence[RowMapping]) -> 
     return tuple(
         Message(
             **{name: row[name] for name in _OWN},
+            labels=row["labels"] or (),
             digest=Digest(**{name: row[name] for name in _DIGEST}, attachments=tuple(attached[row["seq"]])),
         )
         for row in rows

@@ -154,6 +154,7 @@ MESSAGES = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("whole", Boolean, nullable=False),
     Column("flags", Strings, nullable=False),
+    Column("labels", Strings),
     Column("subject", CleanText),
     Column("sender", Mailbox),
     Column("to", Mailboxes, nullable=False),

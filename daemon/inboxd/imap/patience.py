@@ -1,0 +1,58 @@
+"""How long a server may take: the silence allowed while an answer is due, and the answer's whole time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, final
+
+_SLOWEST_BYTES_PER_SECOND: Final = 1000
+_TIMES: Final = 10  # a command may take this many times the longest silence, and a second more a kilobyte
+
+
+@final
+class Patience:
+    """The clock of a connection. `watch` is the deadline of whoever waits for an answer, moved on by what comes."""
+
+    __slots__ = (
+        "_begun_at", "_begun_bytes", "_held_at", "_loop", "last_received", "received_bytes", "silence_seconds", "watch",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.watch: asyncio.Timeout | None = None
+        self.silence_seconds = 30.0
+        self.last_received = self._begun_at = loop.time()
+        self.received_bytes = self._begun_bytes = 0
+        self._held_at = 0.0
+
+    def begin(self) -> None:
+        """The server's time to answer begins; an IDLE lasts as long as it likes, its DONE does not."""
+        self._begun_at, self._begun_bytes = self._loop.time(), self.received_bytes
+
+    def note(self, count: int) -> None:
+        """So many bytes came."""
+        now = self._loop.time()
+        self.last_received = now
+        self.received_bytes += count
+        if self.watch is not None and self.watch.when() is not None and not self.watch.expired():
+            self.watch.reschedule(min(now + self.silence_seconds, self._allowed_until()))
+
+    def _allowed_until(self) -> float:
+        """A server that drips single bytes is never silent: it must average a kilobyte a second all the same."""
+        grown = (self.received_bytes - self._begun_bytes) / _SLOWEST_BYTES_PER_SECOND
+        return self._begun_at + _TIMES * self.silence_seconds + grown
+
+    def hold(self) -> None:
+        """Nothing is read from now on: the server's silence is ours, and not counted."""
+        self._held_at = self._loop.time()
+        if self.watch is not None and not self.watch.expired():
+            self.watch.reschedule(None)
+
+    def go_on(self) -> None:
+        """It is read again."""
+        self._begun_at += self._loop.time() - self._held_at
+
+    @property
+    def answered(self) -> tuple[int, float]:
+        """How many bytes came since `begin`, and in how many seconds up to the last, but for those held."""
+        return self.received_bytes - self._begun_bytes, self.last_received - self._begun_at
