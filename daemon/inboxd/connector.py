@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, final
 
 from inboxd import logs, metrics, sync
 from inboxd.accounts import open_account
+from inboxd.ahead import ahead_of
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailServerError
@@ -72,6 +74,7 @@ class Supervisor:
         self._session: Session | None = None
         self._opened_at: float | None = None
         self._read_at: datetime | None = None
+        self._group: asyncio.TaskGroup | None = None
         self._sweep: Sweep | None = None
         if connection.folders:
             self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete)
@@ -88,6 +91,7 @@ class Supervisor:
         backoff = Backoff(self._limits.retry_first_seconds, self._limits.retry_most_seconds)
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 beside = group.create_task(self._sweep.run()) if self._sweep is not None else None
                 while await self._live_once(backoff):
                     pass
@@ -217,17 +221,35 @@ class Supervisor:
                 if run.trigger is Trigger.PUSH and not account.search_terms and run.place.uidvalidity:
                     await sync.take_pushed(run)
                 else:
-                    await sync.catch_up(run, terms=account.search_terms, told=self._tell)
+                    await sync.catch_up(
+                        run, terms=account.search_terms, told=self._tell_on_the_way, beside=self._beside(account)
+                    )
             except BaseException:
                 metrics.SYNCS.labels(run.trigger.value, "failed").inc()
                 raise
         await self._finish(run)
 
-    async def _tell(self, run: sync.Pass) -> None:
+    def _beside(self, account: Account) -> sync.Beside | None:
+        """What listens during a first load, if the connector may have one more connection."""
+        if self._group is None or self._limits.connections <= 1 + (self._sweep is not None):
+            return None
+        return partial(
+            ahead_of,
+            account=account,
+            settings=self._settings,
+            logins=self._logins,
+            group=self._group,
+            told=self._tell,
+        )
+
+    async def _tell_on_the_way(self, run: sync.Pass) -> None:
+        await self._tell(run, self._transcript)
+
+    async def _tell(self, run: sync.Pass, transcript: deque[str]) -> None:
         """What arrived while the first load goes on."""
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
         if run.stored:
-            await sync.write_event(run, list(self._transcript))
+            await sync.write_event(run, list(transcript))
             self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
 
     async def _finish(self, run: sync.Pass) -> None:

@@ -290,7 +290,7 @@ def _is_quick(batch: list[Fetched]) -> bool:
     return (
         len(batch) <= _QUICK_COUNT
         and sum(len(message.raw) for message in batch) <= _QUICK_BYTES
-        and not any(is_suspicious(message.raw) for message in batch)
+        and not any(is_suspicious(bytes(message.raw)) for message in batch)
     )
 
 
