@@ -43,11 +43,16 @@ class Held:
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
         self.loading: Conversation | None = None
         self.mailbox = mailbox
+        self._windows = 0
+        mailbox.greet = self._greet
         mailbox.hooks["UID FETCH"] = self._wait
 
+    async def _greet(self, conversation: Conversation) -> None:
+        self.loading = self.loading or conversation
+
     async def _wait(self, conversation: Conversation) -> None:
-        if self.loading is None and self.mailbox.count("UID FETCH") >= 3:
-            self.loading = conversation
+        self._windows += conversation is self.loading
+        if conversation is self.loading and self._windows == 3:
             self.reached.set()
             await self.go_on.wait()
 
