@@ -59,6 +59,7 @@ class _Ahead:
         self._logins = logins
         self._told = told
         self._opened = False
+        self._hurried = True  # until a server could not take it
         self._transcript: deque[str] = deque(maxlen=_LOG_LINES)
         self._log = logs.logger("ahead").bind(connector=str(loading.target.connector_id))
 
@@ -105,6 +106,8 @@ class _Ahead:
                 await self._listen(session)
             except CommandRefused as error:
                 self._log.warning("ahead_refused", reason=error.reply)
+            finally:
+                self._hurried = self._hurried and not session.outran_done
 
     async def _listen(self, session: Session) -> None:
         vain_looks = 0
@@ -120,4 +123,4 @@ class _Ahead:
     async def _idle(self, session: Session, seen: int) -> float | None:
         jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
         longest = min(self._limits.idle_seconds + jitter, _LONGEST_IDLE_SECONDS)
-        return await session.idle(max(longest, 0.05), seen)
+        return await session.idle(max(longest, 0.05), seen, hurried=self._hurried)

@@ -75,6 +75,7 @@ class Supervisor:
         self._opened_at: float | None = None
         self._read_at: datetime | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._hurried = True  # until a server could not take it
         self._sweep: Sweep | None = None
         if connection.folders:
             self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete)
@@ -155,6 +156,7 @@ class Supervisor:
             try:
                 await self._read(session, account)
             finally:
+                self._hurried = self._hurried and not session.outran_done
                 self._last_activity()
                 self._session = None
 
@@ -198,7 +200,7 @@ class Supervisor:
             clock = asyncio.get_running_loop()
             brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)
             try:
-                pushed_at = await session.idle(max(longest, 0.05), seen)
+                pushed_at = await session.idle(max(longest, 0.05), seen, hurried=self._hurried)
             except CommandRefused as error:
                 self._log.warning("idle_refused", reason=error.reply)
             else:

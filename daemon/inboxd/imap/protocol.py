@@ -42,6 +42,7 @@ _PIECE_BYTES: Final = 4096
 _LITERAL_ALWAYS_BYTES: Final = 1 << 20
 _LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
+_ENDS: Final = ((b"OK", b"NO", b"BAD"), (b"OK",))  # of a command; of one that made way
 _SLOWEST_BYTES_PER_SECOND: Final = 1000
 _PATIENCE: Final = 10  # a command may take this many times the longest silence, and a second more a kilobyte
 _BYTES_IN = metrics.IMAP_BYTES.labels("in")
@@ -55,6 +56,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     `pushes` counts EXISTS, `arrivals` what they added; `news` is set by anything a waiter may care for. `bye` is set
     once the server said it: nothing more is to be expected then. `writable` is off while much waits to be written.
+    `leaving` has made way for the command under way, and its answer is still to come before that one's.
     """
 
     def __init__(self, trace: Trace | None, literal_bytes: int) -> None:
@@ -69,14 +71,14 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.news = asyncio.Event()
         self.watch: asyncio.Timeout | None = None
         self.silence_seconds = 30.0
-        self.pushes = self.arrivals = self.exists = 0
+        self.pushes = self.arrivals = self.exists = self.received_bytes = 0
         self.pushed_at = 0.0
         self.disturbed = False
         self.bye: ServerSaidBye | None = None
+        self.leaving: Asked | None = None
         self.alerts: list[str] = []
         self.overhear: Callable[[list[Part]], None] | None = None  # is shown every untagged response
         self.last_received = self.clock.time()
-        self.received_bytes = 0
         self._partial = bytearray()
         self._response: list[Part] = []
         self._lines_bytes = self._unasked_bytes = self._literal_bytes = 0
@@ -84,8 +86,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self._pieces: list[bytes] = []
         self._skipping: Skipped | None = None
         self._upgrading = self._lost = False
-        self._begun_at = self.clock.time()
-        self._begun_bytes = 0
+        self._begun_at, self._begun_bytes = self.clock.time(), 0
         self._held_at = 0.0
         self.writable = True
 
@@ -212,10 +213,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         return stop + 1
 
     def _may_be_long(self, piece: bytes, count: int) -> bool:
-        start = bytes(self._partial[:9]) + piece[:9]
-        return (
-            not self._response and count <= _LIST_LINE_BYTES and start.upper().startswith((b"* SEARCH", b"* ESEARCH"))
-        )
+        listing = (bytes(self._partial[:9]) + piece[:9]).upper().startswith((b"* SEARCH", b"* ESEARCH"))
+        return listing and not self._response and count <= _LIST_LINE_BYTES
 
     def _collect(self, data: bytes, at: int, end: int) -> int:
         count = min(self._missing_bytes, end - at)
@@ -333,14 +332,17 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def _response_done(self, line: bytes) -> None:
         tag, _, status = line.partition(b" ")
-        command = self.pending
-        if command is None or command.tag.encode() != tag or status[:3].upper().rstrip() not in (b"OK", b"NO", b"BAD"):
+        command, word = self.leaving or self.pending, status[:3].upper().rstrip()
+        if command is None or command.tag.encode() != tag or word not in _ENDS[command is self.leaving]:
             self.abort(ProtocolError("read", "the server answered a command that was not asked", reply=printable(line)))
             return
-        if command.name == "STARTTLS" and status[:2].upper() == b"OK":
+        if command is self.leaving:
+            self.leaving = None
+            return
+        if command.name == "STARTTLS" and word == b"OK":
             self._upgrading = True
             self.transport.pause_reading()
-        super()._response_done(tag + b" " + status[:3].upper().rstrip() + b" " + status[3:].lstrip())
+        super()._response_done(tag + b" " + word + b" " + status[3:].lstrip())
 
     def _continuation(self, line: bytes) -> None:
         command = self.pending
@@ -355,6 +357,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if self.failure is not None:
             raise self.failure
         rule = aioimaplib.Commands[command.name]
+        if self.pending is not None and self.pending.make_way():
+            self.leaving, self.pending_sync_command = self.pending, None
         if self.state not in rule.valid_states or self.pending is not None:
             raise ProtocolError("command", f"{command.name} cannot be sent in state {self.state}")
         if rule.exec == aioimaplib.Exec.is_sync:

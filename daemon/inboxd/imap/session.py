@@ -28,6 +28,7 @@ from inboxd.imap.lines import (
     store_item,
 )
 from inboxd.imap.link import Link, check
+from inboxd.imap.protocol import Protocol
 from inboxd.imap.stream import Fetch, Stream
 from inboxd.sections import ImapSettings
 
@@ -235,24 +236,34 @@ class Session:
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
-    async def idle(self, seconds: float, seen_pushes: int) -> float | None:
+    async def idle(self, seconds: float, seen_pushes: int, *, hurried: bool = False) -> float | None:
         """Listen until mail is announced, or `seconds` passed; when it was (on the loop's clock), or None.
 
         An EXISTS since the caller remembered `seen_pushes` counts as announced at once. Raises CommandRefused when the
         server refuses to IDLE, ConnectionLost and its kin when the connection ends, Stalled when DONE goes unanswered.
+
+        When `hurried`, an IDLE that heard of mail is left to the next command, which is sent right behind its DONE:
+        that saves a round trip. A server that cannot take that is cut off, and then `outran_done`.
         """
-        command = _Idle("IDLE", self._link.tag())
+        command = _Idle(self._protocol)
         with self._link.owning():
             self._protocol.begin(command)
             await self._link.until(lambda: command.started or command.done)
             pushed_at = await self._hear(seconds, seen_pushes, command)
-            command.ending = True
-            if not command.done:
-                self._protocol.send_line("DONE")
-            await self._link.until(lambda: command.done, silence_seconds=self._limits.done_seconds)
-            check(command)
-            self._check_undisturbed("idle")
+            if pushed_at is None or not hurried or command.done or self._protocol.disturbed:
+                await self._end_idle(command)
         return pushed_at or (self.pushed_at if self.pushes != seen_pushes else None)
+
+    async def _end_idle(self, command: _Idle) -> None:
+        command.make_way()
+        await self._link.until(lambda: command.done, silence_seconds=self._limits.done_seconds)
+        check(command)
+        self._check_undisturbed("idle")
+
+    @property
+    def outran_done(self) -> bool:
+        """Whether the server has left a DONE unanswered that the next command was sent behind."""
+        return self._protocol.leaving is not None
 
     async def rest(self, seconds: float, seen_pushes: int) -> float | None:
         """Wait without IDLE for servers that lack it, then ask with NOOP; when mail was announced, or None."""
@@ -280,8 +291,18 @@ class Session:
 
 @final
 class _Idle(Asked):
-    started = False
-    ending = False
+    def __init__(self, protocol: Protocol) -> None:
+        super().__init__("IDLE", protocol.new_tag())
+        self._protocol = protocol
+        self.started = self.ending = False
+
+    def make_way(self) -> bool:
+        """Say DONE, unless it was said or is over."""
+        if self.done or not self.started or self.ending:
+            return False
+        self.ending = True
+        self._protocol.send_line("DONE")
+        return True
 
     def receive(self, response: list[Part]) -> None:
         """Keep nothing: an IDLE may last, and hear any amount. ProtocolError when the number of answers has no end."""
