@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import select
@@ -11,11 +12,15 @@ from inboxd.model import ConnectorId, Event, EventId, EventStatus, EventType, Pa
 from inboxd.store.engine import Store
 from inboxd.store.rows import Condition, columns_of, inserts_of, lock_connector, record_of, row_of, rows_in
 from inboxd.store.schema import CONNECTORS, EVENTS
+from inboxd.store.straight import Straight
 
 _LISTED = [column for column in EVENTS.c if column is not EVENTS.c.logs]
-_COUNT = inserts_of(
-    EVENTS,
-    lambda new: new.on_conflict_do_update(index_elements=["id"], set_={"size": EVENTS.c.size + new.excluded.size}),
+_COUNT = Straight(
+    inserts_of(
+        EVENTS,
+        lambda new: new.on_conflict_do_update(index_elements=["id"], set_={"size": EVENTS.c.size + new.excluded.size}),
+    ),
+    [field.name for field in fields(Event)],
 )
 
 _NEW = inserts_of(EVENTS, lambda new: new.on_conflict_do_nothing(index_elements=["id"]))
@@ -75,7 +80,7 @@ async def finish(
 async def count(connection: AsyncConnection, event_id: EventId, connector_id: ConnectorId, mails: int) -> None:
     """Inside a transaction: add to a sync's event, made now as a success if it is the first time."""
     event = Event(event_id, connector_id, EventType.SYNC, EventStatus.SUCCESS, mails, utc_now())
-    await connection.execute(_COUNT[connection.dialect.name], columns_of(event))
+    await _COUNT.rows(connection, columns_of(event))
 
 
 async def get(store: Store, event_id: EventId) -> Event:
