@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import accumulate
 from typing import Final, final
 from uuid import uuid4
 
@@ -27,6 +28,9 @@ from inboxd.store.engine import Store
 
 BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
+_LITTLE_BYTES: Final = 512 << 10  # of a transaction that somebody in a hurry may have to wait for
+_LITTLE_COUNT: Final = 64
+_FEW_COUNT: Final = 10  # new mails at a time that are not a bulk
 _UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
 _UNIT_COUNT: Final = 100
 _QUICK_COUNT: Final = 2  # of mails that are parsed where they arrive
@@ -234,14 +238,26 @@ class Writer:
         if self._writing is not None:
             await self._writing
 
+    def _take(self) -> list[Ready]:
+        """What goes into the next transaction: all that waits, or little while somebody else is in a hurry to write."""
+        count = len(self._waiting)
+        if self._run.target.store.hurried:
+            sizes = accumulate(len(one.incoming.fetched.raw) for one in self._waiting[:_LITTLE_COUNT])
+            count = max(1, sum(size <= _LITTLE_BYTES for size in sizes))
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._waiting_bytes -= sum(len(one.incoming.fetched.raw) for one in batch)
+        return batch
+
     async def _write(self) -> None:
         """Until nothing waits: what has come must not wait for what is still to come."""
         try:
             while True:
-                batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-                loaded, self._loaded = self._loaded, None
+                batch = self._take()
+                cursor, loaded = 0, None
+                if not self._waiting:
+                    cursor, loaded, self._loaded = self._cursor, self._loaded, None
                 self._taken.set()
-                await commit(self._run, batch, self._cursor, loaded, self._epoch)
+                await commit(self._run, batch, cursor, loaded, self._epoch)
                 if not self._waiting:
                     return
         finally:
@@ -310,6 +326,7 @@ async def commit(
         loaded=loaded,
         epoch=epoch,
         event_id=run.event_id,
+        bulk=epoch is not None or len(ready) > _FEW_COUNT,
     )
     run.cursor = max(run.cursor, cursor)
     if run.load is not None and loaded is not None:
