@@ -22,7 +22,7 @@ from inboxd.store.translation import translated
 T = TypeVar("T")
 Item = TypeVar("Item")
 Work = Callable[[AsyncConnection], Awaitable[T]]
-_HURRY_SECONDS: Final = 10.0
+_HURRY_SECONDS: Final = 10.0  # after a write of somebody who waits for it
 
 
 def ignore(_seconds: float) -> None:
