@@ -290,6 +290,21 @@ async def test_mail_delivered_to_a_real_server_during_a_load_does_not_wait_for_i
     assert by_storing.index(held[-1]) < 150
 
 
+async def test_a_load_writes_little_at_a_time_while_somebody_is_in_a_hurry(bench: Bench) -> None:
+    async def nothing(_connection: object) -> None:
+        """A write of somebody who will not wait."""
+
+    assert not bench.store.hurried
+    await bench.store.write_at_once(nothing)
+    assert bench.store.hurried
+    seen: list[Progress] = []
+    async with serving(*range(1, 601)) as (mailbox, port):
+        linked = await bench.link(port)
+        await catch_up(linked, seen)
+        assert await linked.stored() == mailbox.held
+    assert max(b.done - a.done for a, b in itertools.pairwise(seen)) <= 64
+
+
 # --- what is seen of it ----------------------------------------------------------------------------------------------
 
 

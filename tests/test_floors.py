@@ -25,7 +25,7 @@ FLOORS = (
     "imap smtp mail post bus store vault handover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat sweep following"
+        " probe flags indexer poster receiver sweeper services beat sweep following ahead"
     ),
     "api scrape",
     "serve cli ctl* demo* __main__",

@@ -288,6 +288,33 @@ async def test_server_that_says_exists_with_every_answer_is_not_asked_without_en
             await linked.until_stored(1, 2)
 
 
+async def test_server_that_takes_no_command_behind_done_gets_none_from_then_on(bench: Bench) -> None:
+    listening: asyncio.Queue[Conversation] = asyncio.Queue()
+
+    async def strict(conversation: Conversation, tag: str) -> None:
+        await conversation.send(b"+ idling\r\n")
+        listening.put_nowait(conversation)
+        await conversation.expect("DONE$")
+        try:
+            async with asyncio.timeout(0.05):
+                await conversation.line()
+        except TimeoutError:
+            await conversation.send(f"{tag} OK done\r\n".encode())
+        else:
+            conversation.reset()
+
+    async with serving(1) as (mailbox, port):
+        mailbox.answers["IDLE"] = strict
+        linked = await bench.link(port)
+        async with alive(linked.supervisor()):
+            for uid in (2, 3):
+                conversation = await listening.get()
+                mailbox.put(uid)
+                await mailbox.announce(conversation)
+                await linked.until_stored(*range(1, uid + 1))
+        assert mailbox.connections == 2
+
+
 async def test_missed_push_is_counted_once_and_an_announced_one_never(bench: Bench) -> None:
     async with serving(1) as (mailbox, port):
         linked = await bench.link(port)

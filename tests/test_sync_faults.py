@@ -203,12 +203,12 @@ async def test_store_failing_at_any_write_announces_nothing_unstored_and_the_con
     monkeypatch.setattr(sync, "WINDOW_COUNT", 4)
     writes = failing_at = 0
 
-    async def write(real: Write, self: Store, fn: Any) -> Any:
+    async def write(real: Write, self: Store, fn: Any, **how: Any) -> Any:
         nonlocal writes
         writes += 1
         if writes == failing_at and not committed:
             raise StoreError("the disk is full")
-        value = await real(self, fn)
+        value = await real(self, fn, **how)
         if writes == failing_at:
             raise StoreError("the connection ended in the commit")
         return value

@@ -20,11 +20,12 @@ _WINDOW_SECONDS: Final = 1.0
 _MOST_GROWTH: Final = 4.0  # from one window to the next: what comes may be larger than what came
 
 
-async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable[[], Awaitable[None]]) -> None:
+async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable[[], Awaitable[bool]]) -> None:
     """Store those of the listed UIDs below the mark that are not stored yet, at most `most` a window.
 
     `passed` messages above the mark are done already. `live` is called between windows when mail was announced: a
     server says so at the latest with the end of a command (RFC 3501 §5.2), so that it waits for one window at most.
+    It says whether it stored that; if not, because another does, it is called again.
     """
     loading = run.load
     assert loading is not None
@@ -45,9 +46,9 @@ async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable
             if not loading.holes and wanted.ranges:
                 writer.mark(Loaded(window.ranges[0][0], loading.end))
             count = min(most, _next_count(len(window), clock.time() - began))
-            if run.session.pushes != seen:
-                seen = run.session.pushes
-                await live()
+            pushes = run.session.pushes
+            if pushes != seen and await live():
+                seen = pushes
         if not loading.holes:
             writer.mark(Loaded(0, loading.end))
     if not loading.holes:

@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, final
 
 from inboxd import logs, metrics, sync
 from inboxd.accounts import open_account
+from inboxd.ahead import ahead_of
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailServerError
@@ -73,6 +75,8 @@ class Supervisor:
         self._session: Session | None = None
         self._opened_at: float | None = None
         self._read_at: datetime | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._hurried = True  # until a server could not take it
         self._sweep: Sweep | None = None
         if connection.folders:
             self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete)
@@ -89,6 +93,7 @@ class Supervisor:
         backoff = Backoff(self._limits.retry_first_seconds, self._limits.retry_most_seconds)
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 beside = group.create_task(self._sweep.run()) if self._sweep is not None else None
                 while await self._live_once(backoff):
                     pass
@@ -152,6 +157,7 @@ class Supervisor:
             try:
                 await self._read(session, account)
             finally:
+                self._hurried = self._hurried and not session.outran_done
                 self._last_activity()
                 self._session = None
 
@@ -206,7 +212,11 @@ class Supervisor:
             brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)
             try:
                 pushed_at = await session.idle(
-                    max(longest, 0.05), seen, seen_changes=follower.noted, settle_seconds=follower.pause_seconds
+                    max(longest, 0.05),
+                    seen,
+                    seen_changes=follower.noted,
+                    settle_seconds=follower.pause_seconds,
+                    hurried=self._hurried,
                 )
             except CommandRefused as error:
                 self._log.warning("idle_refused", reason=error.reply)
@@ -230,17 +240,35 @@ class Supervisor:
                 if run.trigger is Trigger.PUSH and not account.search_terms and run.place.uidvalidity:
                     await sync.take_pushed(run)
                 else:
-                    await sync.catch_up(run, terms=account.search_terms, told=self._tell)
+                    await sync.catch_up(
+                        run, terms=account.search_terms, told=self._tell_on_the_way, beside=self._beside(account)
+                    )
             except BaseException:
                 metrics.SYNCS.labels(run.trigger.value, "failed").inc()
                 raise
         await self._finish(run)
 
-    async def _tell(self, run: sync.Pass) -> None:
+    def _beside(self, account: Account) -> sync.Beside | None:
+        """What listens during a first load, if the connector may have one more connection."""
+        if self._group is None or self._limits.connections <= 1 + (self._sweep is not None):
+            return None
+        return partial(
+            ahead_of,
+            account=account,
+            settings=self._settings,
+            logins=self._logins,
+            group=self._group,
+            told=self._tell,
+        )
+
+    async def _tell_on_the_way(self, run: sync.Pass) -> None:
+        await self._tell(run, self._transcript)
+
+    async def _tell(self, run: sync.Pass, transcript: deque[str]) -> None:
         """What arrived while the first load goes on."""
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
         if run.stored:
-            await sync.write_event(run, list(self._transcript))
+            await sync.write_event(run, list(transcript))
             self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
 
     async def _finish(self, run: sync.Pass) -> None:

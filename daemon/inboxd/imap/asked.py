@@ -64,6 +64,13 @@ class Asked(aioimaplib.Command):
         """What to send, as a line, after a continuation request; None sends nothing. ProtocolError on nonsense."""
         return None
 
+    def make_way(self) -> bool:
+        """End a command that waits for nothing but its end, so that another can be sent behind it; whether it is one.
+
+        (RFC 3501 §5.5: a client may go on before the answer came, where no answer could be taken for another's.)
+        """
+        return False
+
     @property
     def done(self) -> bool:
         """Whether the tagged answer came, or the connection went."""

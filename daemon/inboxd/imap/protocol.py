@@ -46,6 +46,7 @@ _PIECE_BYTES: Final = 4096
 _LITERAL_ALWAYS_BYTES: Final = 1 << 20
 _LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
+_ENDS: Final = ((b"OK", b"NO", b"BAD"), (b"OK",))  # of a command; of one that made way
 _BYTES_IN = metrics.IMAP_BYTES.labels("in")
 _BYTES_OUT = metrics.IMAP_BYTES.labels("out")
 
@@ -57,6 +58,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     `pushes` counts EXISTS, `arrivals` what they added, `changes` what was said of messages known before; `news` is set
     by anything a waiter may care for. After `bye` nothing more is to be expected. `writable` is off while much waits.
+    `leaving` has made way for the command under way, and its answer is still to come before that one's.
     """
 
     def __init__(self, trace: Trace | None, literal_bytes: int) -> None:
@@ -74,6 +76,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.pushed_at = 0.0
         self.disturbed = False
         self.bye: ServerSaidBye | None = None
+        self.leaving: Asked | None = None
         self.alerts: list[str] = []
         self.overhear: Callable[[list[Part]], None] | None = None  # is shown every untagged response
         self._partial = bytearray()
@@ -200,10 +203,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         return stop + 1
 
     def _may_be_long(self, piece: bytes, count: int) -> bool:
-        start = bytes(self._partial[:9]) + piece[:9]
-        return (
-            not self._response and count <= _LIST_LINE_BYTES and start.upper().startswith((b"* SEARCH", b"* ESEARCH"))
-        )
+        listing = (bytes(self._partial[:9]) + piece[:9]).upper().startswith((b"* SEARCH", b"* ESEARCH"))
+        return listing and not self._response and count <= _LIST_LINE_BYTES
 
     def _collect(self, data: bytes, at: int, end: int) -> int:
         count = min(self._missing_bytes, end - at)
@@ -323,16 +324,19 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def _response_done(self, line: bytes) -> None:
         tag, _, status = line.partition(b" ")
-        command = self.pending
-        if command is None or command.tag.encode() != tag or status[:3].upper().rstrip() not in (b"OK", b"NO", b"BAD"):
+        command, word = self.leaving or self.pending, status[:3].upper().rstrip()
+        if command is None or command.tag.encode() != tag or word not in _ENDS[command is self.leaving]:
             self.abort(ProtocolError("read", "the server answered a command that was not asked", reply=printable(line)))
             return
-        if command.name == "STARTTLS" and status[:2].upper() == b"OK":
+        if command is self.leaving:
+            self.leaving = None
+            return
+        if command.name == "STARTTLS" and word == b"OK":
             self._upgrading = True
             self.transport.pause_reading()
-        elif command.name == "COMPRESS" and status[:2].upper() == b"OK":
+        elif command.name == "COMPRESS" and word == b"OK":
             self._inflating = Inflating(self.transport, self._read, self.abort)
-        super()._response_done(tag + b" " + status[:3].upper().rstrip() + b" " + status[3:].lstrip())
+        super()._response_done(tag + b" " + word + b" " + status[3:].lstrip())
 
     def _continuation(self, line: bytes) -> None:
         command = self.pending
@@ -347,6 +351,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if self.failure is not None:
             raise self.failure
         rule = aioimaplib.Commands[command.name]
+        if self.pending is not None and self.pending.make_way():
+            self.leaving, self.pending_sync_command = self.pending, None
         if self.state not in rule.valid_states or self.pending is not None:
             raise ProtocolError("command", f"{command.name} cannot be sent in state {self.state}")
         if rule.exec == aioimaplib.Exec.is_sync:

@@ -11,14 +11,14 @@ from typing import Final, final
 
 from inboxd import metrics
 from inboxd.errors import CommandMalformed, CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
-from inboxd.imap.asked import Asked, cost_bytes
+from inboxd.imap.asked import Asked
 from inboxd.imap.changes import Changes, modseq_of
 from inboxd.imap.deflate import Line
 from inboxd.imap.filing import append
 from inboxd.imap.folders import Folder, folders_in
+from inboxd.imap.idling import Idle
 from inboxd.imap.labels import OFFER
 from inboxd.imap.lines import (
-    Part,
     UidSet,
     first_line,
     is_fetch,
@@ -313,26 +313,42 @@ class Session:
     # --- listening ----------------------------------------------------------------------------------------------------
 
     async def idle(
-        self, seconds: float, seen_pushes: int, *, seen_changes: int | None = None, settle_seconds: float = 0.0
+        self,
+        seconds: float,
+        seen_pushes: int,
+        *,
+        seen_changes: int | None = None,
+        settle_seconds: float = 0.0,
+        hurried: bool = False,
     ) -> float | None:
         """Listen until mail is announced, or `seconds` passed; when it was (on the loop's clock), or None.
 
         An EXISTS since the caller remembered `seen_pushes` counts as announced at once. With `seen_changes`, listening
         ends so long after other `changes` than those, too: they come in bursts. Raises CommandRefused when the
         server refuses to IDLE, ConnectionLost and its kin when the connection ends, Stalled when DONE goes unanswered.
+
+        When `hurried`, an IDLE that heard of mail is left to the next command, which is sent right behind its DONE:
+        that saves a round trip. A server that cannot take that is cut off, and then `outran_done`.
         """
-        command = _Idle("IDLE", self._link.tag())
+        command = Idle(self._protocol)
         with self._link.owning():
             self._protocol.begin(command)
             await self._link.until(lambda: command.started or command.done)
             pushed_at = await self._hear(seconds, seen_pushes, command, seen_changes, settle_seconds)
-            command.ending = True
-            if not command.done:
-                self._protocol.send_line("DONE")
-            await self._link.until(lambda: command.done, silence_seconds=self._limits.done_seconds)
-            check(command)
-            self._check_undisturbed("idle")
+            if pushed_at is None or not hurried or command.done or self._protocol.disturbed:
+                await self._end_idle(command)
         return pushed_at or (self.pushed_at if self.pushes != seen_pushes else None)
+
+    async def _end_idle(self, command: Idle) -> None:
+        command.make_way()
+        await self._link.until(lambda: command.done, silence_seconds=self._limits.done_seconds)
+        check(command)
+        self._check_undisturbed("idle")
+
+    @property
+    def outran_done(self) -> bool:
+        """Whether the server has left a DONE unanswered that the next command was sent behind."""
+        return self._protocol.leaving is not None
 
     async def rest(self, seconds: float, seen_pushes: int) -> float | None:
         """Wait without IDLE for servers that lack it, then ask with NOOP; when mail was announced, or None."""
@@ -370,20 +386,6 @@ class Session:
         except TimeoutError:
             return None
         return self.pushed_at if self.pushes != seen_pushes else None
-
-
-@final
-class _Idle(Asked):
-    started = False
-    ending = False
-
-    def receive(self, response: list[Part]) -> None:
-        """Keep nothing: an IDLE may last, and hear any amount. ProtocolError when the number of answers has no end."""
-        self.spend(cost_bytes(response if self.ending else response[:1]))
-
-    def proceed(self, _challenge: bytes) -> bytes | None:
-        self.started = True
-        return None
 
 
 def _count(text: str | None) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, final
 from uuid import uuid4
@@ -22,6 +22,7 @@ from inboxd.store.bulk import Bulk, Row
 from inboxd.store.columns import microseconds_of
 from inboxd.store.rows import Condition, Insert, columns_of, inserts_of, lock_connector
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, SEARCHED, TOMBSTONES
+from inboxd.store.straight import Straight
 
 T = TypeVar("T")
 
@@ -48,11 +49,16 @@ def _never_back(insert: Insert) -> Insert:
     return insert.on_conflict_do_update(index_elements=["connector_id", "mailbox"], set_=change)
 
 
+_PLACE_NAMES = [f"of_{field.name.removesuffix('_id')}" for field in fields(Place)]
 _KNOWN = union_all(
     *(
         select(table.c.uid).where(*_at_place(table), table.c.uid.in_(bindparam("uids", expanding=True)))
         for table in _PLACED
     )
+)
+_KNOWN_ONE = Straight(
+    union_all(*(select(table.c.uid).where(*_at_place(table), table.c.uid == bindparam("uid")) for table in _PLACED)),
+    [*_PLACE_NAMES, "uid"],
 )
 _CONSIDERED = union_all(
     *(
@@ -61,17 +67,20 @@ _CONSIDERED = union_all(
     )
 )
 # Two seeks in each unique index, whatever the mailbox holds, where "another than this" would read it all.
-_RENUMBERED = select(
-    or_(
-        *(
-            exists().where(*_in_mailbox(table), older_or_newer)
-            for table in _PLACED
-            for older_or_newer in (
-                table.c.uidvalidity < bindparam("of_uidvalidity"),
-                table.c.uidvalidity > bindparam("of_uidvalidity"),
+_RENUMBERED = Straight(
+    select(
+        or_(
+            *(
+                exists().where(*_in_mailbox(table), older_or_newer)
+                for table in _PLACED
+                for older_or_newer in (
+                    table.c.uidvalidity < bindparam("of_uidvalidity"),
+                    table.c.uidvalidity > bindparam("of_uidvalidity"),
+                )
             )
         )
-    )
+    ),
+    _PLACE_NAMES,
 )
 # The last one is taken: one that is still there rather than one that was deleted.
 _GONE_FIRST = {MESSAGES: [MESSAGES.c.vanished_at.is_(None)], TOMBSTONES: []}
@@ -91,14 +100,17 @@ _RENUMBER = {
     for table in _PLACED
 }
 # The numbers are taken beforehand, for the driver alone could not say which row got which.
-_SEQS = {
-    "sqlite": text(
-        "WITH RECURSIVE taken(seq, room) AS ("
-        " SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0) + 1, :count"
-        " UNION ALL SELECT seq + 1, room - 1 FROM taken WHERE room > 1) SELECT seq FROM taken"
-    ),
-    "postgresql": text("SELECT nextval(pg_get_serial_sequence('messages', 'seq')) FROM generate_series(1, :count)"),
-}
+_SEQS = Straight(
+    {
+        "sqlite": text(
+            "WITH RECURSIVE taken(seq, room) AS ("
+            " SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0) + 1, :count"
+            " UNION ALL SELECT seq + 1, room - 1 FROM taken WHERE room > 1) SELECT seq FROM taken"
+        ),
+        "postgresql": text("SELECT nextval(pg_get_serial_sequence('messages', 'seq')) FROM generate_series(1, :count)"),
+    },
+    ["count"],
+)
 _PLACE = ("connector_id", "mailbox", "uidvalidity")
 _INSERT = Bulk(
     MESSAGES,
@@ -135,7 +147,9 @@ _INSERT_ATTACHMENTS = Bulk(
     ("inbox_id", "created_at"),
     ("message_seq", "id", "position", "name", "content_type", "size_bytes", "content_id"),
 )
-_ADVANCE = inserts_of(CURSORS, _never_back)
+_ADVANCE = Straight(
+    inserts_of(CURSORS, _never_back), list({field.name: None for kind in (Place, Cursor) for field in fields(kind)})
+)
 # Another session's load may be further down, or have begun higher up, of which this one knows nothing.
 _LOWER = (
     update(CURSORS)
@@ -177,7 +191,7 @@ async def add(
     new = [one for uid, one in fresh.items() if uid not in moved]
     stored = await _insert(connection, place, inbox_id, new, epoch)
     if cursor is not None:
-        await connection.execute(_ADVANCE[connection.dialect.name], {**columns_of(place), **columns_of(cursor)})
+        await _ADVANCE.rows(connection, {**columns_of(place), **columns_of(cursor)})
     if loaded is not None:
         await connection.execute(_LOWER, {**_place(place), **columns_of(loaded)})
     if stored:
@@ -205,6 +219,8 @@ def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 async def _known(connection: AsyncConnection, place: Place, uids: Sequence[int]) -> set[int]:
+    if len(uids) == 1:
+        return {uid for (uid,) in await _KNOWN_ONE.rows(connection, {**_place(place), "uid": uids[0]})}
     known: set[int] = set()
     for some in _slices(uids, _KEYS_AT_ONCE):
         known.update((await connection.execute(_KNOWN, {**_place(place), "uids": some})).scalars())
@@ -214,7 +230,7 @@ async def _known(connection: AsyncConnection, place: Place, uids: Sequence[int])
 async def _remap(connection: AsyncConnection, place: Place, fresh: Sequence[Incoming]) -> set[int]:
     """Give rows of other incarnations with the same bytes the new place; the UIDs that are settled by that."""
     moved: set[int] = set()
-    if fresh and (await connection.execute(_RENUMBERED, _place(place))).scalar_one():
+    if fresh and (await _RENUMBERED.rows(connection, _place(place)))[0][0]:
         for table in _PLACED:
             for some in _slices([one for one in fresh if one.fetched.uid not in moved], _KEYS_AT_ONCE):
                 moved |= await _move(connection, table, place, some)
@@ -258,7 +274,7 @@ async def _insert(
     if not ready:
         return []
     now, dialect = utc_now(), connection.dialect
-    seqs = (await connection.execute(_SEQS[dialect.name], {"count": len(ready)})).scalars().all()
+    seqs = [seq for (seq,) in await _SEQS.rows(connection, {"count": len(ready)})]
     for seq, one in zip(sorted(seqs), ready, strict=True):
         for row in (one.row, one.text, one.raw, *one.attachments):
             row[0] = seq

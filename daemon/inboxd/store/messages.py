@@ -129,9 +129,10 @@ async def add_ready(
     loaded: Loaded | None = None,
     epoch: datetime | None = None,
     event_id: EventId | None = None,
+    bulk: bool = False,
 ) -> Outcome:
-    """As `add_batch`. `cursor` is where the cursor goes to unless that is backwards; its marks of a first load count
-    only where the mailbox had another incarnation.
+    """As `add_batch`; `bulk` as by `Store.write_at_once`. `cursor` is where the cursor goes to unless that is
+    backwards; its marks of a first load count only where the mailbox had another incarnation.
 
     For messages of a first load: the mark goes down to what is `loaded`, and they are created by its `epoch`.
     """
@@ -139,7 +140,7 @@ async def add_ready(
     async def work(connection: AsyncConnection) -> Outcome:
         return await batches.add(connection, place, inbox_id, ready, cursor, loaded, epoch, event_id)
 
-    return await store.write_at_once(work)
+    return await store.write_at_once(work, bulk=bulk)
 
 
 async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Message]:
