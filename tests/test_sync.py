@@ -216,7 +216,7 @@ async def test_star_that_names_an_old_message_stores_nothing(bench: Bench) -> No
             await sync.catch_up(run)
             again = run.again(Trigger.PUSH, None)
             await sync.take_pushed(again)
-            assert again.ids == ()
+            assert again.ids == []
             assert await linked.cursor() == 3
 
 

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import Final, final
 from uuid import uuid4
 
 from inboxd import logs, metrics
 from inboxd.bus import Bus
 from inboxd.errors import CommandRefused, MailServerError, ProtocolError
-from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Session
 from inboxd.imap.stream import Stream
 from inboxd.mail.parse import digest
-from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place, Stored
+from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place, Spooled
 from inboxd.model import ConnectorId, EventId, InboxId, MessageId, Progress, Trigger, utc_now
 from inboxd.pace import Pace
 from inboxd.store import messages
 from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
+from inboxd.uids import UidSet
 
+MOST_IDS: Final = 10_000  # of a pass: a mailbox may hold millions
 BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
 _UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
@@ -65,7 +67,8 @@ class Pass:
     """One look at a mailbox, and what came of it so far.
 
     `holes` are UIDs the server lists but did not hand over; the cursor stays below them. `load` is the mailbox's first
-    load while that is incomplete; `keeps_cursor` says that no mark moves.
+    load while that is incomplete; `keeps_cursor` says that no mark moves. `stored` counts what this pass has stored;
+    `ids` are those of the first 10,000.
     """
 
     target: Target
@@ -75,7 +78,8 @@ class Pass:
     pushed_at: float | None = None
     event_id: EventId = field(default_factory=lambda: EventId(uuid4()))
     report: Callable[[Progress], None] | None = None
-    stored: list[Stored] = field(default_factory=list[Stored])
+    stored: int = 0
+    ids: list[MessageId] = field(default_factory=list[MessageId])
     holes: set[int] = field(default_factory=set[int])
     cursor: int = 0
     load: Load | None = None
@@ -120,10 +124,10 @@ class Pass:
         """After this pass: how many messages of the first load the server has kept back."""
         return len(self.load.holes) if self.load is not None else 0
 
-    @property
-    def ids(self) -> tuple[MessageId, ...]:
-        """The messages stored by this pass."""
-        return tuple(message.id for message in self.stored)
+    def note_stored(self, count: int, ids: Iterable[MessageId]) -> None:
+        """So many messages more were stored, these among them."""
+        self.stored += count
+        self.ids += islice(ids, MOST_IDS - len(self.ids))
 
 
 async def fetch(run: Pass, window: UidSet, writer: Writer, *, loading: bool = False) -> set[int]:
@@ -297,7 +301,7 @@ async def commit(
         run.load.below = loaded.first
     if not ready:
         return
-    run.stored += outcome.stored
+    run.note_stored(len(outcome.stored), (message.id for message in outcome.stored))
     run.done += len(batch)
     run.received_bytes += sum(len(message.raw) for message in batch)
     run.target.bus.publish(run.target.inbox_id)
@@ -331,8 +335,15 @@ def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
 
 def _ready_all(store: Store, batch: list[Fetched]) -> list[Ready]:
     """Hash and parse a batch, and make rows of it; blocking, for a thread."""
-    hashed = (Incoming(message, _digest(message), hashlib.sha256(message.raw).digest()) for message in batch)
+    hashed = (Incoming(message, _digest(message), _hash(message.raw)) for message in batch)
     return messages.prepare(store, list(hashed))
+
+
+def _hash(raw: bytes | bytearray | Spooled) -> bytes:
+    made = hashlib.sha256()
+    for piece in raw.pieces() if isinstance(raw, Spooled) else (raw,):
+        made.update(piece)
+    return made.digest()
 
 
 def _digest(message: Fetched) -> Digest:

@@ -14,11 +14,11 @@ from typing import Final
 from inboxd import backfill, logs, metrics
 from inboxd.errors import CommandMalformed, MailboxRefused
 from inboxd.fetching import Load, Pass, Target, Writer, commit, drain, fetch, note_holes, store_headers
-from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Mailbox, Session
 from inboxd.mails import Cursor, Fetched, Place
 from inboxd.model import EventStatus, EventType, Progress, Trigger
 from inboxd.store import cursors, events, messages
+from inboxd.uids import UidSet
 
 WINDOW_COUNT: Final = 5000
 Told = Callable[[Pass], Awaitable[None]] | None
@@ -85,7 +85,7 @@ async def catch_up(run: Pass, *, terms: str | None = None, since: datetime | Non
 
 async def _take(run: Pass, listed: UidSet, above: int) -> None:
     """Store what is listed, all above this UID, oldest first."""
-    known = await messages.considered(run.target.store, run.place, above) if listed else set[int]()
+    known = await messages.considered(run.target.store, run.place, above) if listed else UidSet()
     wanted = listed.without(known)
     run.total += len(wanted)
     run.holes.clear()
@@ -108,7 +108,7 @@ async def _take_live(run: Pass, terms: str | None, told: Told) -> None:
     run.cursor, run.holes = max(run.cursor, live.cursor), live.holes
     run.target.bus.publish(run.target.inbox_id)
     if told is None:
-        run.stored += live.stored
+        run.note_stored(live.stored, live.ids)
     else:
         await told(live)
 
@@ -164,7 +164,7 @@ async def _take_new(run: Pass) -> bool:
 
 async def write_event(run: Pass, transcript: list[str]) -> None:
     """Complete the pass's SYNC event: its row was made with the first message, in the same transaction."""
-    count = len(run.stored)
+    count = run.stored
     await events.finish(
         run.target.store,
         run.event_id,

@@ -65,8 +65,10 @@ class Link:
         """
         protocol = self.protocol
         protocol.silence_seconds = silence_seconds or self._silence_seconds
+        protocol.watched = watched
+        counted = watched and not protocol.is_held
         try:
-            async with asyncio.timeout(protocol.silence_seconds if watched else None) as protocol.watch:
+            async with asyncio.timeout(protocol.silence_seconds if counted else None) as protocol.watch:
                 while not met():
                     if protocol.bye is not None:
                         protocol.abort(protocol.bye)

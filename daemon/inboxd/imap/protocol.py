@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, cast
 
 from aioimaplib import aioimaplib
@@ -31,62 +32,56 @@ from inboxd.imap.lines import (
     printable,
     response_code,
 )
+from inboxd.imap.literal import Literal
+from inboxd.imap.patience import Patient
+from inboxd.spool import Spool
 
 _SCRATCH: Final = bytearray(256 << 10)  # one for all sessions: a read is filled and consumed without a pause
 _SCRATCH_VIEW: Final = memoryview(_SCRATCH)
 _LINE_BYTES: Final = 256 << 10  # of all lines of a response together
 _LIST_LINE_BYTES: Final = 32 << 20  # SEARCH of a mailbox of millions is one line
 _PARTS: Final = 512
-_PIECES: Final = 64  # of a literal; more are joined when they are small, for each costs memory beside its octets
-_PIECE_BYTES: Final = 4096
 _LITERAL_ALWAYS_BYTES: Final = 1 << 20
+_BACKLOG_BYTES: Final = 4 << 20  # of a literal that comes faster than the disk takes it
 _LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
-_SLOWEST_BYTES_PER_SECOND: Final = 1000
-_PATIENCE: Final = 10  # a command may take this many times the longest silence, and a second more a kilobyte
+_SILENCE_SECONDS: Final = 30.0  # until somebody waits who knows better
 _BYTES_IN = metrics.IMAP_BYTES.labels("in")
 _BYTES_OUT = metrics.IMAP_BYTES.labels("out")
 
 Trace = Callable[[str], None]
 
 
-class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
+class Protocol(Patient, aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
     """One IMAP connection.
 
     `pushes` counts EXISTS, `arrivals` what they added; `news` is set by anything a waiter may care for. `bye` is set
     once the server said it: nothing more is to be expected then. `writable` is off while much waits to be written.
     """
 
-    def __init__(self, trace: Trace | None, literal_bytes: int) -> None:
-        self.clock = asyncio.get_running_loop()
-        super().__init__(self.clock)
+    def __init__(self, trace: Trace | None, literal_bytes: int, folder: Path | None = None) -> None:
+        Patient.__init__(self, asyncio.get_running_loop(), _SILENCE_SECONDS)
+        aioimaplib.IMAP4ClientProtocol.__init__(self, self.clock)
         del self.idle_queue, self._idle_event, self.state_condition  # of no use here, and 5 KB a session
         self.trace = trace
         self.literal_limit_bytes = literal_bytes
+        self._folder = folder  # of large literals
         self.hidden: tuple[bytes, ...] = ()  # while logging in: what no answer may repeat into logs and errors
         self.greeting: bytes | None = None
         self.failure: MailServerError | None = None
         self.news = asyncio.Event()
-        self.watch: asyncio.Timeout | None = None
-        self.silence_seconds = 30.0
         self.pushes = self.arrivals = self.exists = 0
         self.pushed_at = 0.0
         self.disturbed = False
         self.bye: ServerSaidBye | None = None
         self.alerts: list[str] = []
         self.overhear: Callable[[list[Part]], None] | None = None  # is shown every untagged response
-        self.last_received = self.clock.time()
-        self.received_bytes = 0
         self._partial = bytearray()
         self._response: list[Part] = []
-        self._lines_bytes = self._unasked_bytes = self._literal_bytes = 0
-        self._missing_bytes = 0  # of the literal, which is collected in pieces or skipped
-        self._pieces: list[bytes] = []
-        self._skipping: Skipped | None = None
+        self._lines_bytes = self._unasked_bytes = 0
+        self._literal: Literal | None = None
+        self._disk_holds = False
         self._upgrading = self._lost = False
-        self._begun_at = self.clock.time()
-        self._begun_bytes = 0
-        self._held_at = 0.0
         self.writable = True
 
     # --- the transport's side ---------------------------------------------------------------------------------------
@@ -112,8 +107,16 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.writable = True
         self.news.set()
 
+    def pause(self) -> None:
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.failure is None:
+            self.transport.resume_reading()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._literal = None
         if self.bye is not None:
             self._fail(self.bye)
         elif exc is not None:
@@ -140,41 +143,16 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     # --- bytes to responses -----------------------------------------------------------------------------------------
 
-    def _note(self, count: int) -> None:
-        now = self.clock.time()
-        self.last_received = now
-        self.received_bytes += count
-        _BYTES_IN.inc(count)
-        if self.watch is not None and self.watch.when() is not None and not self.watch.expired():
-            self.watch.reschedule(min(now + self.silence_seconds, self._allowed_until()))
-
-    def _allowed_until(self) -> float:
-        """A server that drips single bytes is never silent: it must average a kilobyte a second all the same."""
-        grown = (self.received_bytes - self._begun_bytes) / _SLOWEST_BYTES_PER_SECOND
-        return self._begun_at + _PATIENCE * self.silence_seconds + grown
-
-    def hold(self) -> None:
-        """Read nothing more for the present; the server's silence is then ours and not counted."""
-        self._held_at = self.clock.time()
-        if self.watch is not None and not self.watch.expired():
-            self.watch.reschedule(None)
-        self.transport.pause_reading()
-
-    def go_on(self) -> None:
-        """Read again after `hold`."""
-        self._begun_at += self.clock.time() - self._held_at
-        if self.failure is None:
-            self.transport.resume_reading()
-
     def _feed(self, data: bytes) -> None:
         end = len(data)
-        self._note(end)
+        self.note_received(end)
+        _BYTES_IN.inc(end)
         at = 0
         while at < end and self.failure is None:
             if self._upgrading:
                 self.abort(ProtocolError("starttls", "the server sent bytes before the TLS handshake"))
-            elif self._missing_bytes:
-                at = self._collect(data, at, end)
+            elif self._literal is not None:
+                at = self._collect(self._literal, data, at, end)
             elif self._partial or self._response or (taken := self._take_whole(data, at)) == at:
                 at = self._take_line(data, at, end)
             else:
@@ -217,20 +195,24 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             not self._response and count <= _LIST_LINE_BYTES and start.upper().startswith((b"* SEARCH", b"* ESEARCH"))
         )
 
-    def _collect(self, data: bytes, at: int, end: int) -> int:
-        count = min(self._missing_bytes, end - at)
-        self._missing_bytes -= count
-        if self._skipping is None:
-            self._pieces.append(data[at : at + count])
-            if len(self._pieces) > _PIECES + (self._literal_bytes - self._missing_bytes) // _PIECE_BYTES:
-                self._pieces = [b"".join(self._pieces)]
-        if self._missing_bytes == 0:
-            self._end_literal()
-        return at + count
+    def _collect(self, literal: Literal, data: bytes, at: int, end: int) -> int:
+        stop = literal.take(data, at, end)
+        self._hold_for(literal.backlog_bytes)
+        if literal.missing_bytes == 0:
+            self._response.append(literal.part())
+            self._literal = None
+        return stop
 
-    def _end_literal(self) -> None:
-        self._response.append(self._skipping or b"".join(self._pieces))
-        self._skipping, self._pieces = None, []
+    def _spool(self, size: int) -> Spool:
+        assert self._folder is not None
+        return Spool(self._folder, size, self._hold_for)
+
+    def _hold_for(self, backlog_bytes: int) -> None:
+        """Read nothing more while much of a literal waits for the disk."""
+        holds = backlog_bytes > _BACKLOG_BYTES
+        if holds != self._disk_holds:
+            self._disk_holds = holds
+            (self.hold if holds else self.go_on)()
 
     def _on_line(self, line: bytes) -> None:
         if self.hidden and not line.upper().startswith(b"* CAPABILITY"):
@@ -250,14 +232,17 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         elif len(self._response) > _PARTS:
             self.abort(ProtocolError("read", "the server sent a response with too many literals"))
         else:
-            self._skipping = Skipped(size) if size > self._literal_room() else None
-            self._literal_bytes = self._missing_bytes = size
-            if size == 0:
-                self._end_literal()
+            self._begin_literal(size)
+
+    def _begin_literal(self, size: int) -> None:
+        spools = self._folder is not None and (command := self.pending) is not None and command.spools
+        self._literal = Literal(size, self._literal_room(), self._spool if spools else None)
+        if size == 0:
+            self._collect(self._literal, b"", 0, 0)
 
     def _literal_room(self) -> int:
         """The limit is of all literals of a response together."""
-        kept = sum(len(part) for part in self._response[1::2] if isinstance(part, bytes))
+        kept = sum(len(part) for part in self._response[1::2] if not isinstance(part, Skipped))
         return max(self.literal_limit_bytes, _LITERAL_ALWAYS_BYTES) - kept
 
     def note_line(self, line: bytes) -> None:
@@ -363,23 +348,19 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self.pending_async_commands[command.untagged_resp_name] = command
         self.news.clear()
         self._unasked_bytes = 0
-        self._start_clock()
+        self.start_clock()
         self._write(f"{command.line}\r\n".encode(), f"C: {shown or command.line}")
 
     def send_line(self, line: str) -> None:
         """Send a line outside any command, such as DONE."""
-        self._start_clock()
+        self.start_clock()
         self._write(f"{line}\r\n".encode(), f"C: {line}")
 
     def send_block(self, octets: bytes | memoryview) -> None:
         """Send a piece of a literal; the next one when the transport is `writable` again."""
-        self._start_clock()
+        self.start_clock()
         _BYTES_OUT.inc(len(octets))
         self.transport.write(octets)
-
-    def _start_clock(self) -> None:
-        """The server's time to answer begins; an IDLE lasts as long as it likes, its DONE does not."""
-        self._begun_at, self._begun_bytes = self.clock.time(), self.received_bytes
 
     def _write(self, line: bytes, shown: str) -> None:
         if self.trace is not None:

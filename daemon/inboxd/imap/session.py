@@ -16,7 +16,6 @@ from inboxd.imap.filing import append
 from inboxd.imap.folders import Folder, folders_in
 from inboxd.imap.lines import (
     Part,
-    UidSet,
     first_line,
     is_fetch,
     mailbox_argument,
@@ -30,6 +29,7 @@ from inboxd.imap.lines import (
 from inboxd.imap.link import Link, check
 from inboxd.imap.stream import Fetch, Stream
 from inboxd.sections import ImapSettings
+from inboxd.uids import UidSet
 
 _LOGOUT_SECONDS: Final = 2.0
 _HEADER_ASIDE_BYTES: Final = 2 << 20  # what may come beside the largest header there is room for

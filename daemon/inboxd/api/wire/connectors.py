@@ -217,7 +217,7 @@ class ConnectorSyncRequestResult(Sparse):
         if report.error is not None:
             return cls(exception=report.error, event_id=report.event_id)
         result = ConnectorSyncResult(
-            email_sync_count=len(report.stored),
+            email_sync_count=report.count,
             logs=list(report.logs) if logging else [],
             email_ids=list(report.stored),
         )
