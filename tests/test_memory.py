@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
@@ -17,13 +19,14 @@ from inboxd import sync
 from inboxd.errors import StoreError
 from inboxd.mails import Spooled
 from inboxd.model import Trigger
+from inboxd.spool import Spool
 from inboxd.store import messages
 from inboxd.store.engine import Store
 from servers.daemon import Daemon
 from servers.dovecot import User
 from servers.mailbox import make_bench
 from servers.plenty import TINY, Plenty, plenty, with_attachment
-from servers.sessions import account_on, session
+from servers.sessions import account_on, eventually, limits, session
 
 pytest_plugins = ("servers.daemon",)
 MEBIBYTE: Final = 1 << 20
@@ -150,3 +153,29 @@ async def test_no_room_for_a_large_message_is_an_error_of_the_store(store: Store
     async with reading(store, Plenty(1, LARGE), tmp_path) as run:
         with pytest.raises(StoreError, match="a large mail cannot be kept here: No such file"):
             await sync.catch_up(run)
+
+
+async def test_while_a_slow_disk_takes_a_large_message_the_server_is_not_read_nor_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = threading.Event()
+    write = Spool._write  # pyright: ignore[reportPrivateUsage]
+
+    def slowly(spool: Spool, pieces: list[bytes]) -> None:
+        room.wait(20)
+        write(spool, pieces)
+
+    monkeypatch.setattr(Spool, "_write", slowly)
+    with plenty(Plenty(1, LARGE)) as there:
+        within = limits(command_seconds=0.3)
+        async with session(account_on(there.port), within, folder=tmp_path) as opened, asyncio.TaskGroup() as tasks:
+            await opened.examine("INBOX")
+            with opened.fetch("1") as stream:
+                taking = tasks.create_task(stream.take(1, 1, 0))
+                await eventually(lambda: opened.link.protocol.is_held)
+                done, _ = await asyncio.wait([taking], timeout=0.6)  # twice as long as a server may be silent
+                assert not done
+                assert opened.link.protocol.received_bytes < 6 * MEBIBYTE
+                room.set()
+                assert [bytes(message.raw) for message in await taking] == [LARGE]
+                assert not await stream.take(1, 1, 0)

@@ -199,6 +199,8 @@ class OptionalConnectorSyncSettingsDto(Sparse):
 
 
 class ConnectorSyncResult(Answer):
+    """How many mails came, and the ids of the first 10,000 of them."""
+
     email_sync_count: int
     logs: list[str]
     email_ids: list[UUID]
