@@ -118,7 +118,7 @@ async def answered(bench: Bench, order: Callable[[Mailbox], bytes], push: bool) 
         async with passing(linked, Trigger.PUSH if push else Trigger.START) as run:
             await (sync.take_pushed(run) if push else sync.catch_up(run))
             await sync.catch_up(again := run.again(Trigger.POLL, None))
-            run.stored += again.stored
+            run.note_stored(again.stored, again.ids)
     return linked, run
 
 
