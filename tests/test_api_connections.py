@@ -249,7 +249,7 @@ async def test_changing_what_is_read_begins_the_mailbox_anew(site: Site) -> None
     cursor = await messages.cursor(site.services.store, connector_id, "INBOX")
     assert cursor is not None
     assert (cursor.last_uid, cursor.uidvalidity) == (0, 7)
-    assert await messages.considered(site.services.store, Place(connector_id, "INBOX", 7), 0) == {40}
+    assert set(await messages.considered(site.services.store, Place(connector_id, "INBOX", 7), 0)) == {40}
 
 
 async def test_several_folders_are_kept_changed_and_cleared(site: Site) -> None:

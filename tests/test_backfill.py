@@ -280,7 +280,7 @@ async def test_mail_delivered_to_a_real_server_during_a_load_does_not_wait_for_i
         examined = await opened.examine("INBOX")
         run = await sync.begin(linked.target, opened, examined, Trigger.START, report=deliver)
         await sync.catch_up(run)
-    order = [one.uid for one in run.stored]
+    order = [(await messages.get(linked.bench.store, key)).uid or 0 for key in run.ids]
     page = await messages.page(bench.store, MessageFilter((linked.connector.inbox_id,)), Window(size=1000))
     by_storing = [row.uid for row in sorted(page.rows, key=lambda row: row.seq)]
     held = sorted(await asyncio.to_thread(dovecot.fetch_all, user))

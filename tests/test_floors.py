@@ -20,8 +20,8 @@ PACKAGE = "inboxd"
 SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
-    "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts pace",
-    "sections settings logs metrics net clock notify logins",
+    "__init__ errors model mails outbox webhooks uids patterns flights backoff match providers allowance verdicts pace",
+    "sections settings logs metrics net clock notify logins spool",
     "imap smtp mail post bus store vault handover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"

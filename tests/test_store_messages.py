@@ -221,9 +221,9 @@ async def test_event_counts_the_mails_of_its_batches(store: Store, linked: Linke
 async def test_considered_uids_are_the_stored_and_the_removed_above_a_mark(store: Store, linked: Linked) -> None:
     outcome = await add_mails(store, linked, 1, 2, 3, 4)
     await messages.remove(store, outcome.stored[2].id)
-    assert await messages.considered(store, linked.place, 0) == {1, 2, 3, 4}
-    assert await messages.considered(store, linked.place, 2) == {3, 4}
-    assert await messages.considered(store, renumbered(linked.place), 0) == set()
+    assert set(await messages.considered(store, linked.place, 0)) == {1, 2, 3, 4}
+    assert set(await messages.considered(store, linked.place, 2)) == {3, 4}
+    assert set(await messages.considered(store, renumbered(linked.place), 0)) == set()
 
 
 async def test_unknown_connector_has_no_cursor(store: Store) -> None:

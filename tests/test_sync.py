@@ -119,7 +119,7 @@ async def answered(bench: Bench, order: Callable[[Mailbox], bytes], push: bool) 
         async with passing(linked, Trigger.PUSH if push else Trigger.START) as run:
             await (sync.take_pushed(run) if push else sync.catch_up(run))
             await sync.catch_up(again := run.again(Trigger.POLL, None))
-            run.stored += again.stored
+            run.note_stored(again.stored, again.ids)
     return linked, run
 
 
@@ -217,7 +217,7 @@ async def test_star_that_names_an_old_message_stores_nothing(bench: Bench) -> No
             await sync.catch_up(run)
             again = run.again(Trigger.PUSH, None)
             await sync.take_pushed(again)
-            assert again.ids == ()
+            assert again.ids == []
             assert await linked.cursor() == 3
 
 

@@ -190,7 +190,7 @@ class Supervisor:
             await self._look(run, account)
             if run.stored and idles and pushed_at is None and session.pushes == seen:
                 metrics.MISSED_PUSHES.inc()
-                self._log.warning("push_missed", messages=len(run.stored))
+                self._log.warning("push_missed", messages=run.stored)
             await self._follow(follower, run)
             vain_looks = 0 if run.stored or pushed_at is None else vain_looks + 1
             await self._pause(vain_looks)
@@ -269,7 +269,7 @@ class Supervisor:
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
         if run.stored:
             await sync.write_event(run, list(transcript))
-            self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
+            self._log.info("messages_stored", count=run.stored, trigger=run.trigger.value)
 
     async def _finish(self, run: sync.Pass) -> None:
         now = self._read_at = utc_now()
@@ -279,7 +279,7 @@ class Supervisor:
         self._note_complete()
         if run.stored:
             await sync.write_event(run, list(self._transcript))
-            self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
+            self._log.info("messages_stored", count=run.stored, trigger=run.trigger.value)
         self._transcript.clear()
 
     # --- what others see ----------------------------------------------------------------------------------------------

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final, final
 from uuid import uuid4
 
 from inboxd import logs, metrics
 from inboxd.bus import Bus
 from inboxd.errors import CommandRefused, MailServerError, ProtocolError
-from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Session
 from inboxd.imap.stream import Stream
 from inboxd.mail.beside import Parsers, digest_and_hash
 from inboxd.mail.parse import is_suspicious
-from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place, Stored
+from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place
 from inboxd.model import ConnectorId, EventId, InboxId, MessageId, Progress, Trigger, utc_now
 from inboxd.pace import Pace
 from inboxd.store import messages
 from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
+from inboxd.uids import UidSet
 
+MOST_IDS: Final = 10_000  # of a pass: a mailbox may hold millions
 BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
 _LITTLE_BYTES: Final = 512 << 10  # of a transaction that somebody in a hurry may have to wait for
@@ -74,7 +75,8 @@ class Pass:
     """One look at a mailbox, and what came of it so far.
 
     `holes` are UIDs the server lists but did not hand over; the cursor stays below them. `load` is the mailbox's first
-    load while that is incomplete; `keeps_cursor` says that no mark moves.
+    load while that is incomplete; `keeps_cursor` says that no mark moves. `stored` counts what this pass has stored;
+    `ids` are those of the first 10,000.
     """
 
     target: Target
@@ -84,7 +86,8 @@ class Pass:
     pushed_at: float | None = None
     event_id: EventId = field(default_factory=lambda: EventId(uuid4()))
     report: Callable[[Progress], None] | None = None
-    stored: list[Stored] = field(default_factory=list[Stored])
+    stored: int = 0
+    ids: list[MessageId] = field(default_factory=list[MessageId])
     holes: set[int] = field(default_factory=set[int])
     cursor: int = 0
     load: Load | None = None
@@ -129,10 +132,10 @@ class Pass:
         """After this pass: how many messages of the first load the server has kept back."""
         return len(self.load.holes) if self.load is not None else 0
 
-    @property
-    def ids(self) -> tuple[MessageId, ...]:
-        """The messages stored by this pass."""
-        return tuple(message.id for message in self.stored)
+    def note_stored(self, count: int, ids: Iterable[MessageId]) -> None:
+        """So many messages more were stored, these among them."""
+        self.stored += count
+        self.ids += islice(ids, MOST_IDS - len(self.ids))
 
 
 async def fetch(run: Pass, window: UidSet, writer: Writer, *, loading: bool = False) -> set[int]:
@@ -338,7 +341,7 @@ async def commit(
         run.load.below = loaded.first
     if not ready:
         return
-    run.stored += outcome.stored
+    run.note_stored(len(outcome.stored), (message.id for message in outcome.stored))
     run.done += len(batch)
     run.received_bytes += sum(len(message.raw) for message in batch)
     run.target.bus.publish(run.target.inbox_id)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -90,16 +91,39 @@ class Body:
     charset: str | None = None
 
 
+class Spooled(ABC):
+    """A mail too large to be held in memory: a file of `len` octets, gone when nobody holds this any more."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.pieces())
+
+    @abstractmethod
+    def pieces(self) -> Iterator[bytes]:
+        """The octets in order, some at a time; blocking, for a thread."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The open file, to read from by position: where it stands is everybody's."""
+
+    @abstractmethod
+    async def written(self) -> None:
+        """Until the file is complete, before which it must not be read; StoreError when it cannot be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """One message as the IMAP server handed it over.
 
-    `raw` is byte-exact. `received_at` is INTERNALDATE. When the message was larger than the limit, `raw` holds its
-    header alone and `whole` is False; `size_bytes` is always the whole message's size. `labels` are Gmail's, readable.
+    `raw` is byte-exact; what is large is `Spooled`. `received_at` is INTERNALDATE. When the message was larger than the
+    limit, `raw` holds its header alone and `whole` is False; `size_bytes` is always the whole message's size. `labels`
+    are Gmail's, readable.
     """
 
     uid: int
-    raw: bytes | bytearray
+    raw: bytes | bytearray | Spooled
     size_bytes: int
     received_at: datetime | None
     flags: tuple[str, ...] = ()

@@ -344,9 +344,12 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """How a direct sync went: `error` is set when it failed; `logs` is the masked protocol transcript."""
+    """How a direct sync went: `count` messages were stored, `stored` are the first 10,000 of them. `error` is set when
+    it failed; `logs` is the masked protocol transcript.
+    """
 
     event_id: EventId
+    count: int
     stored: tuple[MessageId, ...]
     logs: tuple[str, ...]
     error: str | None = None

@@ -225,7 +225,7 @@ class Sweep:
         metrics.SYNCS.labels(trigger.value, "ok").inc()
         if run.stored:
             await sync.write_event(run, list(self._transcript))
-            self._log.info("messages_stored", count=len(run.stored), trigger=trigger.value, mailbox=name)
+            self._log.info("messages_stored", count=run.stored, trigger=trigger.value, mailbox=name)
         self._transcript.clear()
         async with self._locks(name):
             await follower.look(run)

@@ -16,11 +16,11 @@ from typing import Final
 from inboxd import backfill, logs, metrics
 from inboxd.errors import CommandMalformed, MailboxRefused
 from inboxd.fetching import Load, Pass, Target, Writer, commit, drain, fetch, note_holes, store_headers
-from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Mailbox, Session
 from inboxd.mails import Cursor, Fetched, Place
 from inboxd.model import EventId, EventStatus, EventType, Progress, Trigger
 from inboxd.store import cursors, events, messages
+from inboxd.uids import UidSet
 
 WINDOW_COUNT: Final = 5000
 Told = Callable[[Pass], Awaitable[None]] | None
@@ -101,7 +101,7 @@ def _nowhere() -> bool:
 
 async def _take(run: Pass, listed: UidSet, above: int) -> None:
     """Store what is listed, all above this UID, oldest first."""
-    known = await messages.considered(run.target.store, run.place, above) if listed else set[int]()
+    known = await messages.considered(run.target.store, run.place, above) if listed else UidSet()
     wanted = listed.without(known)
     run.total += len(wanted)
     run.holes.clear()
@@ -122,7 +122,7 @@ async def _between(run: Pass, terms: str | None, told: Told, elsewhere: Callable
         await told(await take_live(run, run.session, terms, run.session.pushed_at))
         return True
     live = await take_live(run, run.session, terms, run.session.pushed_at, event_id=run.event_id, trigger=run.trigger)
-    run.stored += live.stored
+    run.note_stored(live.stored, live.ids)
     return True
 
 
@@ -198,7 +198,7 @@ async def _take_new(run: Pass) -> bool:
 
 async def write_event(run: Pass, transcript: list[str]) -> None:
     """Complete the pass's SYNC event: its row was made with the first message, in the same transaction."""
-    count = len(run.stored)
+    count = run.stored
     await events.finish(
         run.target.store,
         run.event_id,

@@ -24,7 +24,12 @@ def cost_bytes(response: list[Part]) -> int:
 
 
 class Asked(aioimaplib.Command):
-    """A command that collects the untagged responses meant for it, each whole: line, literal, line, …"""
+    """A command that collects the untagged responses meant for it, each whole: line, literal, line, …
+
+    `spools`: large literals go to a file on their way to it.
+    """
+
+    spools = False
 
     def __init__(
         self, name: str, tag: str, *args: str, prefix: str = "", answer: str = "", room_bytes: int | None = None

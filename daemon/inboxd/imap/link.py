@@ -66,8 +66,10 @@ class Link:
         """
         protocol, patience = self.protocol, self.protocol.patience
         patience.silence_seconds = silence_seconds or self._silence_seconds
+        patience.watched = watched
+        counted = watched and not patience.is_held
         try:
-            async with asyncio.timeout(patience.silence_seconds if watched else None) as patience.watch:
+            async with asyncio.timeout(patience.silence_seconds if counted else None) as patience.watch:
                 while not met():
                     if protocol.bye is not None:
                         protocol.abort(protocol.bye)

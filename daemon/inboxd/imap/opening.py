@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final, final
 
 from inboxd import metrics
@@ -49,13 +50,15 @@ async def open_session(
     context: ssl.SSLContext | None,
     trace: Trace | None = None,
     reached: Reached = _ignore,
+    folder: Path | None = None,
 ) -> AsyncGenerator[Session]:
     """A logged-in session over a connected socket, which it takes over and closes.
 
-    `reached` hears of each stage done: tls, greeting, login, with what is worth telling. Raises MailServerError, each
+    `reached` hears of each stage done: tls, greeting, login, with what is worth telling. Large messages go to a file in
+    `folder` as they come, into memory without one. Raises MailServerError, each
     with its stage: TlsFailed, TlsMissing, Insecure, AuthRefused, Throttled, Stalled, ConnectionLost, ProtocolError.
     """
-    protocol = Protocol(trace, limits.max_message_bytes)
+    protocol = Protocol(trace, limits.max_message_bytes, folder)
     link = Link(protocol, account.host, limits.command_seconds)
     opening = _Opening(link, account, reached)
     metrics.SESSIONS.inc()

@@ -11,19 +11,24 @@ _TIMES: Final = 10  # a command may take this many times the longest silence, an
 
 @final
 class Patience:
-    """The clock of a connection. `watch` is the deadline of whoever waits for an answer, moved on by what comes."""
+    """The clock of a connection. `watch` is the deadline of whoever waits for an answer, moved on by what comes while
+    `watched`.
+    """
 
     __slots__ = (
-        "_begun_at", "_begun_bytes", "_held_at", "_loop", "last_received", "received_bytes", "silence_seconds", "watch",
+        "_begun_at", "_begun_bytes", "_held_at", "_holds", "_loop", "last_received", "received_bytes",
+        "silence_seconds", "watch", "watched",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.watch: asyncio.Timeout | None = None
+        self.watched = False
         self.silence_seconds = 30.0
         self.last_received = self._begun_at = loop.time()
         self.received_bytes = self._begun_bytes = 0
         self._held_at = 0.0
+        self._holds = 0
 
     def begin(self) -> None:
         """The server's time to answer begins; an IDLE lasts as long as it likes, its DONE does not."""
@@ -42,15 +47,31 @@ class Patience:
         grown = (self.received_bytes - self._begun_bytes) / _SLOWEST_BYTES_PER_SECOND
         return self._begun_at + _TIMES * self.silence_seconds + grown
 
-    def hold(self) -> None:
-        """Nothing is read from now on: the server's silence is ours, and not counted."""
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is read for the present."""
+        return self._holds > 0
+
+    def hold(self) -> bool:
+        """Nothing is read from now on: the server's silence is ours, and not counted. False when it was so before."""
+        self._holds += 1
+        if self._holds > 1:
+            return False
         self._held_at = self._loop.time()
         if self.watch is not None and not self.watch.expired():
             self.watch.reschedule(None)
+        return True
 
-    def go_on(self) -> None:
-        """It is read again."""
-        self._begun_at += self._loop.time() - self._held_at
+    def go_on(self) -> bool:
+        """It is read again, once this was called for each `hold`; whether it is."""
+        self._holds -= 1
+        if self._holds:
+            return False
+        now = self._loop.time()
+        self._begun_at += now - self._held_at
+        if self.watch is not None and self.watched and not self.watch.expired():
+            self.watch.reschedule(now + self.silence_seconds)
+        return True
 
     @property
     def answered(self) -> tuple[int, float]:

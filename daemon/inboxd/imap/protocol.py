@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, cast
 
 from aioimaplib import aioimaplib
@@ -34,16 +35,16 @@ from inboxd.imap.lines import (
     printable,
     response_code,
 )
+from inboxd.imap.literal import Literal
 from inboxd.imap.patience import Patience
+from inboxd.spool import Spool
 
-_SCRATCH: Final = bytearray(256 << 10)  # one for all sessions: a read is filled and consumed without a pause
-_SCRATCH_VIEW: Final = memoryview(_SCRATCH)
+_SCRATCH_VIEW: Final = memoryview(bytearray(256 << 10))  # one for all: a read is filled and consumed without a pause
 _LINE_BYTES: Final = 256 << 10  # of all lines of a response together
 _LIST_LINE_BYTES: Final = 32 << 20  # SEARCH of a mailbox of millions is one line
 _PARTS: Final = 512
-_PIECES: Final = 64  # of a literal; more are joined when they are small, for each costs memory beside its octets
-_PIECE_BYTES: Final = 4096
 _LITERAL_ALWAYS_BYTES: Final = 1 << 20
+_BACKLOG_BYTES: Final = 4 << 20  # of a literal that comes faster than the disk takes it
 _LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
 _ENDS: Final = ((b"OK", b"NO", b"BAD"), (b"OK",))  # of a command; of one that made way
@@ -61,12 +62,13 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
     `leaving` has made way for the command under way, and its answer is still to come before that one's.
     """
 
-    def __init__(self, trace: Trace | None, literal_bytes: int) -> None:
+    def __init__(self, trace: Trace | None, literal_bytes: int, folder: Path | None = None) -> None:
         self.clock = asyncio.get_running_loop()
         super().__init__(self.clock)
         del self.idle_queue, self._idle_event, self.state_condition  # of no use here, and 5 KB a session
         self.trace = trace
         self.literal_limit_bytes = literal_bytes
+        self._folder = folder  # of large literals
         self.hidden: tuple[bytes, ...] = ()  # while logging in: what no answer may repeat into logs and errors
         self.greeting: bytes | None = None
         self.failure: MailServerError | None = None
@@ -81,11 +83,9 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.overhear: Callable[[list[Part]], None] | None = None  # is shown every untagged response
         self._partial = bytearray()
         self._response: list[Part] = []
-        self._lines_bytes = self._unasked_bytes = self._literal_bytes = 0
-        self._missing_bytes = 0  # of the literal, which is collected in pieces or skipped
-        self._pieces: list[bytes] = []
-        self._skipping: Skipped | None = None
-        self._upgrading = self._lost = False
+        self._lines_bytes = self._unasked_bytes = 0
+        self._literal: Literal | None = None
+        self._disk_holds = self._upgrading = self._lost = False
         self._inflating: Inflating | None = None
         self.writable = True
 
@@ -114,6 +114,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._literal = None
         if self.bye is not None:
             self._fail(self.bye)
         elif exc is not None:
@@ -142,13 +143,12 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def hold(self) -> None:
         """Read nothing more for the present; the server's silence is then ours and not counted."""
-        self.patience.hold()
-        (self._inflating or self.transport).pause_reading()
+        if self.patience.hold():
+            (self._inflating or self.transport).pause_reading()
 
     def go_on(self) -> None:
-        """Read again after `hold`."""
-        self.patience.go_on()
-        if self.failure is None:
+        """Read again, once this was called for each `hold`."""
+        if self.patience.go_on() and self.failure is None:
             (self._inflating or self.transport).resume_reading()
 
     def _feed(self, data: bytes) -> None:
@@ -164,8 +164,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
                 return
             if self._upgrading:
                 self.abort(ProtocolError("starttls", "the server sent bytes before the TLS handshake"))
-            elif self._missing_bytes:
-                at = self._collect(data, at, end)
+            elif self._literal is not None:
+                at = self._collect(self._literal, data, at, end)
             elif self._partial or self._response or (taken := self._take_whole(data, at)) == at:
                 at = self._take_line(data, at, end)
             else:
@@ -206,20 +206,24 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         listing = (bytes(self._partial[:9]) + piece[:9]).upper().startswith((b"* SEARCH", b"* ESEARCH"))
         return listing and not self._response and count <= _LIST_LINE_BYTES
 
-    def _collect(self, data: bytes, at: int, end: int) -> int:
-        count = min(self._missing_bytes, end - at)
-        self._missing_bytes -= count
-        if self._skipping is None:
-            self._pieces.append(data[at : at + count])
-            if len(self._pieces) > _PIECES + (self._literal_bytes - self._missing_bytes) // _PIECE_BYTES:
-                self._pieces = [b"".join(self._pieces)]
-        if self._missing_bytes == 0:
-            self._end_literal()
-        return at + count
+    def _collect(self, literal: Literal, data: bytes, at: int, end: int) -> int:
+        stop = literal.take(data, at, end)
+        self._hold_for(literal.backlog_bytes)
+        if literal.missing_bytes == 0:
+            self._response.append(literal.part())
+            self._literal = None
+        return stop
 
-    def _end_literal(self) -> None:
-        self._response.append(self._skipping or b"".join(self._pieces))
-        self._skipping, self._pieces = None, []
+    def _spool(self, size: int) -> Spool:
+        assert self._folder is not None
+        return Spool(self._folder, size, self._hold_for)
+
+    def _hold_for(self, backlog_bytes: int) -> None:
+        """Read nothing more while much of a literal waits for the disk."""
+        holds = backlog_bytes > _BACKLOG_BYTES
+        if holds != self._disk_holds:
+            self._disk_holds = holds
+            (self.hold if holds else self.go_on)()
 
     def _on_line(self, line: bytes) -> None:
         if self.hidden and not line.upper().startswith(b"* CAPABILITY"):
@@ -239,14 +243,17 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         elif len(self._response) > _PARTS:
             self.abort(ProtocolError("read", "the server sent a response with too many literals"))
         else:
-            self._skipping = Skipped(size) if size > self._literal_room() else None
-            self._literal_bytes = self._missing_bytes = size
-            if size == 0:
-                self._end_literal()
+            self._begin_literal(size)
+
+    def _begin_literal(self, size: int) -> None:
+        spools = self._folder is not None and (command := self.pending) is not None and command.spools
+        self._literal = Literal(size, self._literal_room(), self._spool if spools else None)
+        if size == 0:
+            self._collect(self._literal, b"", 0, 0)
 
     def _literal_room(self) -> int:
         """The limit is of all literals of a response together."""
-        kept = sum(len(part) for part in self._response[1::2] if isinstance(part, bytes))
+        kept = sum(len(part) for part in self._response[1::2] if not isinstance(part, Skipped))
         return max(self.literal_limit_bytes, _LITERAL_ALWAYS_BYTES) - kept
 
     def note_line(self, line: bytes) -> None:

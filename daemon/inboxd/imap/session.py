@@ -19,7 +19,6 @@ from inboxd.imap.folders import Folder, folders_in
 from inboxd.imap.idling import Idle
 from inboxd.imap.labels import OFFER
 from inboxd.imap.lines import (
-    UidSet,
     first_line,
     is_fetch,
     mailbox_argument,
@@ -33,6 +32,7 @@ from inboxd.imap.lines import (
 from inboxd.imap.link import Link, check
 from inboxd.imap.stream import Fetch, Stream
 from inboxd.sections import ImapSettings
+from inboxd.uids import UidSet
 
 _LOGOUT_SECONDS: Final = 2.0
 _HEADER_ASIDE_BYTES: Final = 2 << 20  # what may come beside the largest header there is room for

@@ -13,17 +13,16 @@ from inboxd.errors import CommandRefused, ProtocolError
 from inboxd.imap import labels
 from inboxd.imap.asked import Asked, cost_bytes
 from inboxd.imap.lines import (
-    MAX_UID,
     Part,
     Skipped,
-    UidSet,
     first_line,
     internal_date,
     is_fetch,
     parse_fetch,
 )
 from inboxd.imap.protocol import Protocol
-from inboxd.mails import Fetched
+from inboxd.mails import Fetched, Spooled
+from inboxd.uids import MAX_UID, UidSet
 
 # Never ENVELOPE or BODYSTRUCTURE: servers and clients alike break on parsing them.
 _ITEMS: Final = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
@@ -51,6 +50,8 @@ class Fetch(Asked):
 
     So is a message more than was asked for. What is dropped is counted: ProtocolError when that has no end.
     """
+
+    spools = True
 
     def __init__(self, protocol: Protocol, uids: str, buffer_bytes: int, *, labelled: bool = False) -> None:
         super().__init__("FETCH", protocol.new_tag(), uids, _LABELLED_ITEMS if labelled else _ITEMS, prefix="UID")
@@ -170,7 +171,8 @@ class Stream:
         """The next messages, in the server's order; [] when there are no more.
 
         Waits for the first one, then at most `linger_seconds` for the batch to reach `most_bytes` or `most_count`.
-        Raises ConnectionLost, Stalled, ProtocolError; and CommandRefused when the server answered BAD.
+        Raises ConnectionLost, Stalled, ProtocolError; CommandRefused when the server answered BAD; StoreError when
+        there is no room for a large message.
         """
         command = self._command
         await self._until(lambda: command.queue or command.done)
@@ -183,4 +185,7 @@ class Stream:
         batch = command.drain(most_bytes, most_count)
         if not batch:
             command.check()
+        for message in batch:
+            if isinstance(message.raw, Spooled):
+                await message.raw.written()
         return batch

@@ -23,11 +23,13 @@ from inboxd.store.columns import microseconds_of
 from inboxd.store.rows import Condition, Insert, columns_of, inserts_of, lock_connector
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, SEARCHED, TOMBSTONES
 from inboxd.store.straight import Straight
+from inboxd.uids import UidSet
 
 T = TypeVar("T")
 
 # Far below the 32,766 and 32,767 parameters that SQLite and PostgreSQL take.
 _KEYS_AT_ONCE = 1000
+_UIDS_AT_ONCE = 20_000  # read of a mailbox of millions
 _SEARCHED_CHARACTERS = 8000
 _PLACED = (MESSAGES, TOMBSTONES)
 _OF_INCARNATION = ("backfill_below", "backfill_epoch", "modseq", "compared_at")
@@ -60,12 +62,13 @@ _KNOWN_ONE = Straight(
     union_all(*(select(table.c.uid).where(*_at_place(table), table.c.uid == bindparam("uid")) for table in _PLACED)),
     [*_PLACE_NAMES, "uid"],
 )
-_CONSIDERED = union_all(
-    *(
-        select(table.c.uid).where(*_at_place(table), table.c.uid.between(bindparam("low_uid"), bindparam("high_uid")))
-        for table in _PLACED
-    )
-)
+_CONSIDERED = [
+    select(table.c.uid)
+    .where(*_at_place(table), table.c.uid.between(bindparam("low_uid"), bindparam("high_uid")))
+    .order_by(table.c.uid)
+    .limit(_UIDS_AT_ONCE)
+    for table in _PLACED
+]
 # Two seeks in each unique index, whatever the mailbox holds, where "another than this" would read it all.
 _RENUMBERED = Straight(
     select(
@@ -204,10 +207,17 @@ async def add(
     return Outcome(tuple(stored), len(moved), len(ready) - len(moved) - len(stored))
 
 
-async def considered(connection: AsyncConnection, place: Place, low_uid: int, high_uid: int) -> set[int]:
+async def considered(connection: AsyncConnection, place: Place, low_uid: int, high_uid: int) -> UidSet:
     """What `messages.considered` promises, both ends included."""
-    ends = {"low_uid": low_uid, "high_uid": high_uid}
-    return set((await connection.execute(_CONSIDERED, {**_place(place), **ends})).scalars())
+    found: list[UidSet] = []
+    for wanted in _CONSIDERED:
+        low, more = low_uid, True
+        while more:
+            ends = {"low_uid": low, "high_uid": high_uid}
+            uids = (await connection.execute(wanted, {**_place(place), **ends})).scalars().all()
+            found.append(UidSet.of(uids))
+            low, more = found[-1].highest + 1, len(uids) == _UIDS_AT_ONCE
+    return UidSet.joined(found)
 
 
 def _place(place: Place) -> dict[str, Any]:

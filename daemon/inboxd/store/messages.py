@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from inboxd.errors import NotFound
 from inboxd.mails import Attachment, Cursor, Digest, Incoming, Loaded, Message, Outcome, Outline, Place
 from inboxd.model import ConnectorId, EventId, InboxId, MessageFilter, MessageId, Page, Window, utc_now
-from inboxd.store import batches, cursors, deliveries, searching
+from inboxd.store import batches, cursors, deliveries, large, searching
 from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
 from inboxd.store.rows import (
@@ -29,6 +29,7 @@ from inboxd.store.rows import (
     rows_in,
 )
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TOMBSTONES
+from inboxd.uids import UidSet
 
 _DIGEST = [field.name for field in fields(Digest) if field.name in MESSAGES.c]
 _OWN = [field.name for field in fields(Message) if field.name in MESSAGES.c and field.name != "labels"]
@@ -81,13 +82,13 @@ async def rewind(store: Store, connector_id: ConnectorId) -> bool:
     return await store.write(work)
 
 
-async def considered(store: Store, place: Place, above_uid: int, below_uid: int | None = None) -> set[int]:
+async def considered(store: Store, place: Place, above_uid: int, below_uid: int | None = None) -> UidSet:
     """The UIDs above `above_uid`, or between the two, that are stored or were removed by a user: there is no need to
     fetch them.
     """
     highest = _HIGHEST_UID if below_uid is None else below_uid - 1
 
-    async def look(connection: AsyncConnection) -> set[int]:
+    async def look(connection: AsyncConnection) -> UidSet:
         return await batches.considered(connection, place, above_uid + 1, highest)
 
     return await store.read(look)
@@ -279,13 +280,13 @@ async def get(store: Store, message_id: MessageId) -> Message:
 
 async def raw(store: Store, message_id: MessageId) -> bytes:
     """The message's bytes as the server sent them, or NotFound."""
-    wanted = select(RAW_MESSAGES.c.raw).join(MESSAGES, MESSAGES.c.seq == RAW_MESSAGES.c.seq)
+    wanted = select(MESSAGES.c.seq).where(MESSAGES.c.id == message_id)
 
     async def look(connection: AsyncConnection) -> bytes:
-        content = (await connection.execute(wanted.where(MESSAGES.c.id == message_id))).scalar()
-        if content is None:
+        seq = (await connection.execute(wanted)).scalar()
+        if seq is None:
             raise NotFound(f"there is no message {message_id}")
-        return content
+        return await large.read(connection, RAW_MESSAGES, seq)
 
     return await store.read(look)
 

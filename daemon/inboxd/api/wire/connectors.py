@@ -199,6 +199,8 @@ class OptionalConnectorSyncSettingsDto(Sparse):
 
 
 class ConnectorSyncResult(Answer):
+    """How many mails came, and the ids of the first 10,000 of them."""
+
     email_sync_count: int
     logs: list[str]
     email_ids: list[UUID]
@@ -217,7 +219,7 @@ class ConnectorSyncRequestResult(Sparse):
         if report.error is not None:
             return cls(exception=report.error, event_id=report.event_id)
         result = ConnectorSyncResult(
-            email_sync_count=len(report.stored),
+            email_sync_count=report.count,
             logs=list(report.logs) if logging else [],
             email_ids=list(report.stored),
         )
