@@ -311,7 +311,10 @@ async def test_missed_push_is_counted_once_and_an_announced_one_never(bench: Ben
 
 
 async def test_idle_is_renewed_before_the_provider_forgets_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector_room.providers, "quirks", lambda _host: Quirks(idle_seconds=0.05))
+    def forgetful(_host: str) -> Quirks:
+        return Quirks(idle_seconds=0.05)
+
+    monkeypatch.setattr(connector_room.providers, "quirks", forgetful)
     async with serving(1) as (mailbox, port):
         linked = await bench.link(port)
         async with alive(linked.supervisor(idle_seconds=600.0)):

@@ -68,7 +68,7 @@ def logins_per_second(imap_host: str) -> float | None:
 def habits(smtp_host: str, address: str | None) -> Habits:
     """What is known of the service at this host, for an account with this mail address."""
     found = by_host(smtp_host)
-    if found is GOOGLE and (address or "").lower().endswith(_GMAIL):
+    if found is not None and found is GOOGLE and (address or "").lower().endswith(_GMAIL):
         return replace(found.habits, per_day=_GMAIL_PER_DAY)
     return found.habits if found is not None else _NO_HABITS
 
