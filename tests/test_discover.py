@@ -26,7 +26,7 @@ from inboxd.errors import Invalid, NotFound, Unreachable
 from inboxd.model import Tls
 from inboxd.sections import DiscoverySettings
 from servers import LOOPBACK
-from servers.names import name_server
+from servers.names import BROKEN, name_server
 from servers.scripted import Conversation, scripted
 from servers.web import Answer, Site, https_site
 
@@ -327,6 +327,18 @@ async def test_service_records_are_read_by_their_rules(
     assert offer.source is Source.SRV
     for found, wanted in ((offer.imap, imap), (offer.smtp, smtp)):
         assert (found and (found.host.partition(".")[0], found.port, found.tls)) == wanted
+
+
+async def test_a_record_that_is_broken_leaves_the_others(world: World) -> None:
+    world.zone |= {
+        ("_imaps._tcp.corp.example", "SRV"): ["0 0 993 imap.corp.example."],
+        ("_imap._tcp.corp.example", "SRV"): [*BROKEN],
+        ("_submissions._tcp.corp.example", "SRV"): [r"0 0 465 a\032b.corp.example."],
+    }
+    offer = (await world.discover()).offer
+    assert (offer.imap and offer.imap.host, offer.smtp) == ("imap.corp.example", None)
+    world.zone["_imaps._tcp.corp.example", "SRV"] = [*BROKEN]
+    assert "the name server does not answer for _imaps._tcp.corp.example" in await world.reasons()
 
 
 async def test_a_server_outside_the_domain_is_told_of(world: World) -> None:

@@ -22,13 +22,17 @@ def discover(control: Control, address: str) -> None:
 
     Nothing is changed, and no password is needed.
     """
-    control.tell(servers_of(control.client, address), lambda found: print_record(_pairs(found)))
+    control.tell(_ask(control.client, address), lambda found: print_record(_pairs(found)))
 
 
 def servers_of(client: Client, address: str) -> Row:
-    """What the daemon finds for an address; Refused when it finds nothing."""
+    """What the daemon finds for the address of --email; Refused when it finds nothing."""
     with in_options():
-        found: Row = client.get("/control/discover", emailAddress=address)
+        return _ask(client, address)
+
+
+def _ask(client: Client, address: str) -> Row:
+    found: Row = client.get("/control/discover", emailAddress=address)
     return found
 
 

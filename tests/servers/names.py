@@ -19,6 +19,9 @@ Zone = Mapping[tuple[str, str], Sequence[str] | None]
 """Name and type to the records' texts; None: such a question gets no answer at all."""
 
 
+BROKEN = ("SERVFAIL",)
+
+
 @contextmanager
 def name_server(zone: Zone) -> Generator[int]:
     """A server of that zone until the block ends; its port. A name that is not in it does not exist."""
@@ -52,7 +55,9 @@ def _answer(query: dns.message.Message, zone: Zone) -> dns.message.Message | Non
     records = zone.get((name, kind), ())
     if records is None:
         return None
-    if records:
+    if tuple(records) == BROKEN:
+        reply.set_rcode(dns.rcode.SERVFAIL)
+    elif records:
         reply.answer.append(dns.rrset.from_text(question.name, 60, "IN", kind, *records))
     elif not any(known == name for known, _ in zone):
         reply.set_rcode(dns.rcode.NXDOMAIN)
