@@ -21,8 +21,8 @@ SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
     "__init__ errors model mails outbox webhooks uids patterns flights backoff match providers allowance verdicts pace",
-    "sections settings logs metrics net clock notify logins spool",
-    "imap smtp mail post bus store vault handover",
+    "sections settings logs metrics net clock notify logins outward spool",
+    "imap smtp mail post bus store vault handover discover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
         " probe flags indexer poster receiver sweeper services beat sweep following ahead"
@@ -36,7 +36,7 @@ ADAPTERS = 2
 LIBRARIES = {
     "_typeshed": "*",
     "aiohappyeyeballs": "net",
-    "aiohttp": "api post serve scrape",
+    "aiohttp": "api post serve scrape outward discover",
     "aioimaplib": "imap",
     "aiosmtpd": "demo*",
     "aiosmtplib": "smtp",
@@ -45,8 +45,10 @@ LIBRARIES = {
     "asyncpg": "store",
     "click": "cli ctl* demo*",
     "cryptography": "vault",
+    "dns": "discover",
     "email": "mail",
     "fast_mail_parser": "mail",
+    "idna": "discover",
     "jinja2": "api",
     "multidict": "api",
     "prometheus_client": "metrics",
@@ -61,6 +63,7 @@ LIBRARIES = {
     "sqlite3": "store",
     "structlog": "logs",
     "uvloop": "serve cli demo",
+    "yarl": "discover",
 }
 
 FILE_LINES = 400

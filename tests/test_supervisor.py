@@ -16,6 +16,7 @@ from inboxd import metrics
 from inboxd.connector import Supervisor
 from inboxd.errors import StoreError
 from inboxd.model import Event, EventStatus, State, Status, Window
+from inboxd.providers import Quirks
 from inboxd.store import connectors, events
 from inboxd.store.engine import Store
 from servers.mailbox import Bench, Linked, Mailbox, make_bench, sample, serving
@@ -335,6 +336,17 @@ async def test_missed_push_is_counted_once_and_an_announced_one_never(bench: Ben
             await linked.until_stored(1, 2, 3, 4)
             await eventually(lambda: mailbox.count("IDLE") > idles + 3)
         assert sample("inboxd_imap_missed_pushes_total") == before + 1
+
+
+async def test_idle_is_renewed_before_the_provider_forgets_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(_host: str) -> Quirks:
+        return Quirks(idle_seconds=0.05)
+
+    monkeypatch.setattr(connector_room.providers, "quirks", forgetful)
+    async with serving(1) as (mailbox, port):
+        linked = await bench.link(port)
+        async with alive(linked.supervisor(idle_seconds=600.0)):
+            await eventually(lambda: mailbox.count("IDLE") > 3)
 
 
 # --- what is seen of it ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ connector with its reason until a person changes something. Only a session that 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, final
 
-from inboxd import logs, metrics, sync
+from inboxd import logs, metrics, providers, sync
 from inboxd.accounts import open_account
 from inboxd.ahead import ahead_of
 from inboxd.backoff import Backoff
@@ -70,6 +71,7 @@ class Supervisor:
         self._vault = vault
         self._logins = logins
         self._locks = locks
+        self._idle_seconds = min(_LONGEST_IDLE_SECONDS, providers.quirks(connection.host).idle_seconds or math.inf)
         self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
         self._transcript: deque[str] = deque(maxlen=LOG_LINES)
         self._session: Session | None = None
@@ -206,7 +208,7 @@ class Supervisor:
         if idles:
             self._enter(State.IDLE)
             jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
-            most = min(self._limits.idle_seconds + jitter, self._interval_seconds, _LONGEST_IDLE_SECONDS)
+            most = min(self._limits.idle_seconds + jitter, self._interval_seconds, self._idle_seconds)
             longest = min(most, follower.rest_seconds)
             clock = asyncio.get_running_loop()
             brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)

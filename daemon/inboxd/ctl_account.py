@@ -177,7 +177,7 @@ def connection_json(filled: Form, half: str) -> Row:
     return {str(field): value for field, value in body.items()}
 
 
-def new_connection_json(filled: Form, half: str, login: str | None, password: str) -> Row:
+def new_connection_json(filled: Form, half: str, login: str | None, password: str | None) -> Row:
     """The whole of a new connection: as `connection_json`, with login and password. The daemon knows the defaults."""
     body = {f"{half}Username": login} | connection_json(filled, half)
     if not body[f"{half}Username"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -58,6 +59,21 @@ def _vault_key(value: SecretStr | None) -> SecretStr | None:
 def _api_key(value: SecretStr | None) -> SecretStr | None:
     if value is not None and not value.get_secret_value().strip():
         raise ValueError("is empty, which would let anybody in; leave it out to have no key here")
+    return value
+
+
+def _ispdb(value: str) -> str:
+    if value and not re.fullmatch(r"https://[^\s/?#@]+/(?:[^\s?#]+/)?", value):
+        raise ValueError("write it as https://HOST/FOLDER/, or leave it empty to ask nobody")
+    return value
+
+
+def _name_server(value: str) -> str:
+    if value:
+        try:
+            ipaddress.ip_address(host_port(_listen(value))[0])
+        except ValueError:
+            raise ValueError("write it as ADDRESS:PORT, for example 127.0.0.1:53 or [::1]:53") from None
     return value
 
 
@@ -181,3 +197,15 @@ class WebhookSettings(Section):
     give_up_seconds: float = Field(default=259_200.0, ge=0, le=10**10, description="Older posts are not tried again.")
     keep_seconds: float = Field(default=604_800.0, ge=0, le=10**10, description="Results are kept this long.")
     allow_private: bool = Field(default=True, description="Post to loopback and private addresses, too.")
+
+
+class DiscoverySettings(Section):
+    ispdb: Annotated[str, AfterValidator(_ispdb)] = Field(
+        default="https://autoconfig.thunderbird.net/v1.1/", description="Database of providers; empty: it is not asked."
+    )
+    name_server: Annotated[str, AfterValidator(_name_server)] = Field(
+        default="", description="Name server for SRV and MX records; empty: the system's."
+    )
+    step_seconds: float = Field(default=5.0, gt=0, le=60, description="Deadline of each source of settings.")
+    total_seconds: float = Field(default=8.0, gt=0, le=60, description="Deadline of finding settings.")
+    allow_private: bool = Field(default=False, description="Ask, and find, private addresses, too.")

@@ -203,6 +203,16 @@ def _status(daemon: StandIn, asked: Asked) -> Answer:
     }
 
 
+@_on("GET", "/control/discover")
+def _discover(daemon: StandIn, asked: Asked) -> Answer:
+    address = asked.query["emailAddress"]
+    if "@" not in address:
+        raise RefusalError(400, "emailAddress: write a mail address with a domain, for example name@example.com")
+    if daemon.discovery is None:
+        raise RefusalError(404, "no settings were found for example.com (SRV: none)")
+    return 200, {"emailAddress": address} | daemon.discovery
+
+
 @_on("GET", "/control/watch")
 @_on("POST", "/control/connectors/([^/]+)/(?:test|sync)")
 def _stream(daemon: StandIn, asked: Asked, *_ids: str) -> Answer:

@@ -12,6 +12,7 @@ from inboxd.api import (
     connectors,
     contents,
     control,
+    discovery,
     emails,
     flags,
     inboxes,
@@ -309,6 +310,7 @@ def _control(method: str, path: str, handler: Handler, status: int = 200, **kind
 
 _CONTROL: Final = (
     _control("GET", "/status", control.get_status),
+    _control("GET", "/discover", discovery.discover_settings),
     _control("GET", "/watch", control.watch, lines=Arrival),
     _control("POST", "/connectors/{id}/sync", control.sync, lines=SyncLine),
     _control("POST", "/connectors/{id}/test", control.test, lines=StepLine),

@@ -7,11 +7,11 @@ import functools
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, final
 
-from inboxd import metrics
+from inboxd import __version__, metrics, providers
 from inboxd.errors import (
     AuthRefused,
     CommandRefused,
@@ -192,6 +192,13 @@ class _Opening:
         self._protocol.state = "AUTH"
         self._reached("login", mechanism)
         await self._ask_capabilities()
+        await self._introduce()
+
+    async def _introduce(self) -> None:
+        """Say who asks, by name and version alone, where mailboxes open only to who did (RFC 2971)."""
+        if "ID" in self.capabilities and providers.quirks(self._account.host).wants_id:
+            with suppress(CommandRefused):
+                await self._link.run(Asked("ID", self._link.tag(), f'("name" "inboxd" "version" "{__version__}")'))
 
 
 @functools.lru_cache(maxsize=64)
