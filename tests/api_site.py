@@ -28,6 +28,7 @@ from inboxd.settings import Settings
 from inboxd.store import connectors, installation, messages, outbox_list
 from inboxd.store.engine import open_store
 from inboxd.vault import open_vault
+from servers.stores import blank_sqlite
 
 T = TypeVar("T")
 # MailSlurp's client carries no types.
@@ -186,7 +187,7 @@ async def open_site(folder: Path, *, key: str | None = KEY, **sections: Any) -> 
     parts: dict[str, Any] = {"outbox": OutboxSettings(stop_seconds=0.2), **sections}
     settings = Settings(state_dir=folder, api=api, **parts)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings.store_url))
+        store = await stack.enter_async_context(open_store(blank_sqlite(folder)))
         vault, bus = open_vault(None, folder), Bus()
         roster = Roster(settings, store, vault, bus)
         services = Services(settings, store, vault, bus, roster, await installation.user_id(store), utc_now())

@@ -5,6 +5,8 @@ This folder is on the import path (pytest puts it there for this file), hence `i
 
 from __future__ import annotations
 
+import gc
+
 import hypothesis
 import pytest
 
@@ -13,6 +15,7 @@ pytest.register_assert_rewrite("servers")
 
 pytest_plugins = [
     "servers.certs",
+    "servers.cradle",
     "servers.daemon",
     "servers.dovecot",
     "servers.python",
@@ -23,3 +26,9 @@ pytest_plugins = [
 # An example may take its time on a busy machine; what is too slow is caught by the time limit of the test.
 hypothesis.settings.register_profile("inboxd", deadline=None)
 hypothesis.settings.load_profile("inboxd")
+
+
+def pytest_collection_finish() -> None:
+    """Spare every collection of garbage the modules and tests, which stay to the end anyhow."""
+    gc.collect()
+    gc.freeze()

@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from email import message_from_bytes
 from email.policy import default
@@ -112,6 +113,24 @@ async def test_watch_shows_the_mails_of_a_first_load_although_they_are_created_b
             stored = (await messages.add_ready(store, place, inbox_id, ready, epoch=epoch)).stored
             site.services.bus.publish(inbox_id)
             assert [(await anext(lines))["id"] for _ in stored] == [str(one.id) for one in stored]
+
+
+async def test_a_mails_place_on_its_server_is_shown_with_its_labels(site: Site) -> None:
+    made = await site.new_connector(name="one")
+    store, connector_id, inbox_id = site.services.store, ConnectorId(UUID(made["id"])), InboxId(UUID(made["inboxId"]))
+    incoming = make_incoming(8)
+    incoming = replace(incoming, fetched=replace(incoming.fetched, flags=("\\Seen",), labels=("Inbox", "Work")))
+    outcome = await messages.add_batch(store, Place(connector_id, "[Gmail]/All Mail", 7), inbox_id, [incoming])
+    key = str(outcome.stored[0].id)
+    assert (await site.ask_control("GET", f"/control/emails/{key}")).json == {
+        "id": key,
+        "connectorId": made["id"],
+        "mailbox": "[Gmail]/All Mail",
+        "uid": 8,
+        "flags": ["\\Seen"],
+        "labels": ["Inbox", "Work"],
+    }
+    assert (await site.ask_control("GET", f"/control/emails/{uuid4()}")).status == 404
 
 
 async def test_watch_can_be_limited_to_a_connector(site: Site) -> None:

@@ -41,9 +41,9 @@ async def test_one_mail_for_two_hundred_waits_is_read_once(site: Site, monkeypat
     def counted(name: str) -> Any:
         real = vars(Store)[name]
 
-        async def run(self: Store, fn: Any) -> Any:
+        async def run(self: Store, fn: Any, **how: Any) -> Any:
             calls[name] += 1
-            return await real(self, fn)
+            return await real(self, fn, **how)
 
         return run
 

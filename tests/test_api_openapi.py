@@ -32,6 +32,8 @@ OURS: Final = {
     ("CreateWebhookOptions", "enabled"),
     ("ConnectorImapConnectionDto", "folders"),
     ("CreateConnectorImapConnectionOptions", "folders"),
+    ("ConnectorImapConnectionDto", "mirror"),
+    ("CreateConnectorImapConnectionOptions", "mirror"),
 }
 
 

@@ -20,13 +20,14 @@ from servers.dovecot import Dovecot
 from servers.mailbox import Bench, Linked, Mailbox, mail, make_bench, sample, serving
 from servers.scripted import Conversation
 from servers.sessions import account, eventually, session
+from servers.stores import blank_postgresql, blank_sqlite
 
 
 @pytest.fixture
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if getattr(request, "param", "sqlite") == "postgresql":
-        return request.getfixturevalue("postgres_server").new_database()
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+        return blank_postgresql(request.getfixturevalue("postgres_server"))
+    return blank_sqlite(tmp_path)
 
 
 on_both = pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)
@@ -279,7 +280,7 @@ async def test_mail_delivered_to_a_real_server_during_a_load_does_not_wait_for_i
         examined = await opened.examine("INBOX")
         run = await sync.begin(linked.target, opened, examined, Trigger.START, report=deliver)
         await sync.catch_up(run)
-    order = [one.uid for one in run.stored]
+    order = [(await messages.get(linked.bench.store, key)).uid or 0 for key in run.ids]
     page = await messages.page(bench.store, MessageFilter((linked.connector.inbox_id,)), Window(size=1000))
     by_storing = [row.uid for row in sorted(page.rows, key=lambda row: row.seq)]
     held = sorted(await asyncio.to_thread(dovecot.fetch_all, user))
@@ -287,6 +288,21 @@ async def test_mail_delivered_to_a_real_server_during_a_load_does_not_wait_for_i
     assert [row.uid for row in page.rows] == held
     assert by_storing[0] == held[190]
     assert by_storing.index(held[-1]) < 150
+
+
+async def test_a_load_writes_little_at_a_time_while_somebody_is_in_a_hurry(bench: Bench) -> None:
+    async def nothing(_connection: object) -> None:
+        """A write of somebody who will not wait."""
+
+    assert not bench.store.hurried
+    await bench.store.write_at_once(nothing)
+    assert bench.store.hurried
+    seen: list[Progress] = []
+    async with serving(*range(1, 601)) as (mailbox, port):
+        linked = await bench.link(port)
+        await catch_up(linked, seen)
+        assert await linked.stored() == mailbox.held
+    assert max(b.done - a.done for a, b in itertools.pairwise(seen)) <= 64
 
 
 # --- what is seen of it ----------------------------------------------------------------------------------------------

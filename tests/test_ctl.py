@@ -262,8 +262,11 @@ def test_email_shows_headers_and_text(daemon: StandIn) -> None:
     assert "Alice <alice@example.org>" in text
     assert "Über uns" in text
     assert "Attachments  2" in text
+    assert "[Gmail]/All Mail" in text
+    assert "Inbox, Réçus" in text
     assert text.endswith("\n\nHello\nthere\n")
-    assert as_json(daemon, "email", mail["id"]) == mail
+    there = {"mailbox": "[Gmail]/All Mail", "flags": ["\\Seen"], "labels": ["Inbox", "Réçus"]}
+    assert as_json(daemon, "email", mail["id"]) == mail | there
 
 
 def test_an_html_mail_is_shown_as_text(daemon: StandIn) -> None:

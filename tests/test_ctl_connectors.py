@@ -29,6 +29,7 @@ tls = "starttls"
 folder = "Räume"
 folders = ["*", "-Räume/*", ""]
 search = 'UNSEEN FROM "shop"'
+mirror = true
 
 [smtp]
 host = "smtp.example.com"
@@ -153,6 +154,7 @@ def test_add_reads_a_toml_file_and_options_win(daemon: StandIn, toml: Path) -> N
         "startTls": True,
         "selectFolder": "Räume",
         "folders": ["*", "-Räume/*"],
+        "mirror": True,
         "searchTerms": 'UNSEEN FROM "shop"',
         "imapPassword": "imap secret",
         "enabled": True,
@@ -176,6 +178,7 @@ def test_add_reads_a_toml_file_and_options_win(daemon: StandIn, toml: Path) -> N
         ("imap.tls = 'ssl'", "imap.tls: 'ssl' is not one of"),
         ("imap.folders = 'INBOX'", "imap.folders must be a list of texts"),
         ("imap.folders = ['INBOX', 1]", "imap.folders must be a list of texts"),
+        ("imap.mirror = 'yes'", "imap.mirror must be true or false"),
         ("interval = 0", "interval: 0 is not in the range"),
         ("sync = 'yes'", "sync must be true or false"),
         ("email = 1", "email must be text in quotes"),

@@ -52,6 +52,13 @@ def test_set_changes_the_folders_followed_and_shows_them(daemon: StandIn) -> Non
     assert "folders" not in call(daemon, "connector", "show", "work").stdout
 
 
+def test_set_switches_the_mirror_and_shows_it(daemon: StandIn) -> None:
+    daemon.add_connector("work")
+    assert "mirror" not in call(daemon, "connector", "show", "work").stdout
+    assert change(daemon, "--mirror", "true") == [("PATCH", "imap", {"imapHost": "imap.example.com", "mirror": True})]
+    assert "mirror        deletes what is deleted there" in call(daemon, "connector", "show", "work").stdout
+
+
 def test_set_renames_and_keeps_the_rest(daemon: StandIn) -> None:
     daemon.add_connector("work")
     assert change(daemon, "--name", "job") == [

@@ -23,6 +23,13 @@ from servers.dovecot import Dovecot
 SIMPLE = b"Subject: hello\r\n\r\nhello\r\n"
 
 
+@pytest.fixture
+def daemon(daemon: Daemon) -> Daemon:
+    """Started from nothing, as it is outside the tests."""
+    daemon.cradle = None
+    return daemon
+
+
 def test_daemon_starts_from_variables_alone_and_ends_on_sigterm(daemon: Daemon) -> None:
     daemon.start()
     assert daemon.scrape("/livez").strip() == "ok"

@@ -20,12 +20,12 @@ PACKAGE = "inboxd"
 SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
-    "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts pace",
-    "sections settings logs metrics net clock notify logins",
-    "imap smtp mail post bus store vault handover",
+    "__init__ errors model mails outbox webhooks uids patterns flights backoff match providers allowance verdicts pace",
+    "sections settings logs metrics net clock notify logins outward spool",
+    "imap smtp mail post bus store vault handover discover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat sweep"
+        " probe flags indexer poster receiver sweeper services beat sweep following ahead"
     ),
     "api scrape",
     "dashboard",
@@ -37,7 +37,7 @@ ADAPTERS = 2
 LIBRARIES = {
     "_typeshed": "*",
     "aiohappyeyeballs": "net",
-    "aiohttp": "api post serve scrape dashboard",
+    "aiohttp": "api post serve scrape outward discover dashboard",
     "aioimaplib": "imap",
     "aiosmtpd": "demo*",
     "aiosmtplib": "smtp",
@@ -46,8 +46,10 @@ LIBRARIES = {
     "asyncpg": "store",
     "click": "cli ctl* demo*",
     "cryptography": "vault",
+    "dns": "discover",
     "email": "mail",
     "fast_mail_parser": "mail",
+    "idna": "discover",
     "jinja2": "api dashboard",
     "markupsafe": "dashboard",
     "multidict": "api dashboard",
@@ -63,6 +65,7 @@ LIBRARIES = {
     "sqlite3": "store",
     "structlog": "logs",
     "uvloop": "serve cli demo",
+    "yarl": "discover",
 }
 
 FILE_LINES = 400

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inboxd.errors import ProtocolError
-from inboxd.imap.lines import MAX_UID, FetchAnswer, Part, Skipped, is_fetch, parse_fetch, parse_search
+from inboxd.imap.lines import FetchAnswer, Part, Skipped, is_fetch, parse_fetch, parse_search
+from inboxd.uids import MAX_UID
 
 ATOM = st.text(string.ascii_letters + string.digits + "$\\_-.+!#:;'<>?@^|~=&,/`[]*%{}", min_size=1)
 OCTETS = st.binary(max_size=200)

@@ -229,6 +229,57 @@ async def test_an_idle_may_hear_any_amount() -> None:
         assert await opened.idle(8, opened.pushes) is not None
 
 
+# --- in a hurry ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_follows_a_push_is_sent_right_behind_done() -> None:
+    async def both(conversation: Conversation, tag: str) -> None:
+        await conversation.send(b"+ idling\r\n* 3 EXISTS\r\n")
+        await conversation.expect("DONE$")
+        following = await conversation.command("UID SEARCH")
+        await conversation.send(f"* 3 FETCH (FLAGS ())\r\n{tag} OK idled\r\n* 4 EXISTS\r\n".encode())
+        await conversation.send(f"* SEARCH 1 2 3\r\n{following} OK found\r\n".encode())
+
+    async with idling_with(both) as opened:
+        seen = opened.pushes
+        assert await opened.idle(60, seen, hurried=True) == opened.pushed_at
+        assert list(await opened.search()) == [1, 2, 3]
+        assert (opened.pushes, opened.outran_done) == (seen + 2, False)
+        assert await opened.rest(20, seen)
+
+
+async def test_a_hurried_idle_without_a_push_is_ended_at_once() -> None:
+    async with idling_with(says(b"+ idling\r\n")) as opened:
+        assert await opened.idle(0.05, opened.pushes, hurried=True) is None
+        assert not await opened.search()
+
+
+async def test_a_real_server_takes_a_command_behind_done(dovecot: Dovecot) -> None:
+    user = dovecot.user()
+    async with examined(account(dovecot.starttls, user)) as opened:
+        for count in (1, 2):
+            seen = opened.pushes
+            await asyncio.to_thread(dovecot.append, user, HELLO)
+            assert await opened.idle(60, seen, hurried=True) is not None
+            assert len(await opened.search()) == count
+        assert not opened.outran_done
+
+
+@pytest.mark.parametrize("answer", [b"TAG BAD DONE was expected\r\n", b"* BYE what is this\r\n", b""])
+async def test_a_server_that_takes_no_command_behind_done_is_known_by_that(answer: bytes) -> None:
+    async def refuse(conversation: Conversation, tag: str) -> None:
+        await conversation.send(b"+ idling\r\n* 3 EXISTS\r\n")
+        await conversation.line()
+        await conversation.send(answer.replace(b"TAG", tag.encode()))
+        conversation.close()
+
+    async with idling_with(refuse) as opened:
+        await opened.idle(60, opened.pushes, hurried=True)
+        with pytest.raises(MailServerError):
+            await opened.search()
+        assert opened.outran_done
+
+
 async def test_alerts_are_kept_for_people() -> None:
     async with idling_with(says(b"+ idling\r\n* OK [ALERT] quota \x1b[2Jnearly full\r\n")) as opened:
         assert await opened.idle(0.05, opened.pushes) is None

@@ -107,7 +107,7 @@ async def read(cuts: Iterable[int], feed: Callable[[Protocol, bytes], None]) -> 
             feed(protocol, piece)
         assert command.done
         assert protocol.failure is None
-        assert protocol.received_bytes == len(TRANSCRIPT) + len(f"{command.tag} OK done\r\n")
+        assert protocol.patience.received_bytes == len(TRANSCRIPT) + len(f"{command.tag} OK done\r\n")
         return command.responses
 
 
@@ -247,12 +247,12 @@ async def test_octets_that_come_while_the_deadline_strikes_do_no_harm() -> None:
         clock = asyncio.get_running_loop()
         raised: list[object] = []
         clock.set_exception_handler(lambda _, context: raised.append(context))
-        async with asyncio.timeout(60) as protocol.watch:
-            protocol.watch.reschedule(clock.time() - 1)
+        async with asyncio.timeout(60) as protocol.patience.watch:
+            protocol.patience.watch.reschedule(clock.time() - 1)
             clock.call_soon(protocol.data_received, b"* 1 EXISTS\r\n")
             with suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-        protocol.watch = None
+        protocol.patience.watch = None
         assert protocol.pushes == 1
         assert not raised
 

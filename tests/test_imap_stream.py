@@ -208,7 +208,7 @@ async def test_what_nobody_takes_stays_at_the_server(trusted: Certificates, tls:
             most = 0
             while batch := await stream.take(64 << 20, MANY, 0):
                 most = max(most, sum(len(m.raw) for m in batch))
-                assert all(bytes(m.raw[:7]) == b"%07d" % m.uid and len(m.raw) == size for m in batch)
+                assert all(bytes(m.raw)[:7] == b"%07d" % m.uid and len(m.raw) == size for m in batch)
                 uids += [m.uid for m in batch]
         assert uids == list(range(1, count + 1))
         assert most <= MEBIBYTE + (256 << 10) + size, "no more than the buffer, one read and one mail"

@@ -24,7 +24,7 @@ FULL = b"(MESSAGES 3 UIDNEXT 9 UIDVALIDITY 7)"
         ([b"* STATUS R&AOQ-ume ()"], {"Räume": Counts()}),
         ([b"* STATUS {4}", b"a(b)", b" " + FULL], {"a(b)": Counts(3, 9, 7)}),
         ([b"* STATUS {9}", Skipped(9), b" " + FULL], {}),
-        ([b'* STATUS "x" (UIDNEXT 99999999999 HIGHESTMODSEQ 17 MESSAGES 1)'], {"x": Counts(1)}),
+        ([b'* STATUS "x" (UIDNEXT 99999999999 HIGHESTMODSEQ 17 MESSAGES 1)'], {"x": Counts(1, modseq=17)}),
         ([b"* STATUS"], {}),
         ([b'* STATUS "never closed'], {}),
         ([b'* LIST () "/" "Work"'], {}),
@@ -117,3 +117,24 @@ async def test_a_server_that_gives_up_announcing_is_asked_again() -> None:
         await watch.wait(5)
         assert watch.announces is False
         assert await watch.subscribe(["A"])
+
+
+async def test_a_server_that_counts_changes_is_asked_for_them_unless_it_refuses() -> None:
+    async def refuse(conversation: Conversation, tag: str) -> None:
+        await conversation.send(f"{tag} BAD what\r\n".encode())
+
+    told = b"* STATUS A (MESSAGES 3 UIDNEXT 9 UIDVALIDITY 7 HIGHESTMODSEQ 715194045007)\r\n"
+    for refused, answered, modseq in (
+        ({}, {"STATUS .*HIGHESTMODSEQ": told, "NOTIFY .*FlagChange": b""}, 715194045007),
+        (
+            {"STATUS .*HIGHESTMODSEQ": refuse, "NOTIFY .*FlagChange": refuse},
+            {"STATUS": b"* STATUS A " + FULL + b"\r\n", "NOTIFY": b""},
+            0,
+        ),
+    ):
+        replies = capable("CONDSTORE", "NOTIFY") | refused | answered | {"STATUS": refuse, "NOTIFY": refuse} | answered
+        async with scripted(imap(replies)) as port, session(account_on(port)) as opened:
+            watch = Watch(opened)
+            assert await watch.status("A") == Counts(3, 9, 7, modseq)
+            assert await watch.subscribe(["A"])
+            assert watch.announces

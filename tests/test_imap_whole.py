@@ -13,6 +13,22 @@ from inboxd.imap.stream import Fetch
 from inboxd.mails import Fetched
 from servers.sessions import wired
 
+LABELS = st.lists(
+    st.sampled_from(
+        [
+            b'"\\\\Inbox"',
+            b"[Mailbox]",
+            b"\\Sent",
+            b'"a \\"b\\" (c)"',
+            b"R&AOk-ponses",
+            b'"{3}"',
+            b"&Jjo",
+            b'""',
+            b"x\x0by",
+        ]
+    ),
+    max_size=4,
+).map(b" ".join)
 FLAGS = st.lists(st.sampled_from([b"\\Seen", b"$Junk", b"\xffodd", b"\x0b", b"a\xc2\xa0b"]), max_size=3).map(b" ".join)
 DATES = st.sampled_from([b"22-Nov-2026 10:00:00 +0130", b" 1-Jan-1970 00:00:00 +0000", b"31-Feb-2020", b""])
 LIKE_AN_ANSWER = b")\r\n* 1 FETCH (UID 1 BODY[] {3}\r\nabc)\r\n"
@@ -35,7 +51,7 @@ def answers(draw: st.DrawFn) -> bytes:
             b'INTERNALDATE "%b"' % draw(DATES),
             b"RFC822.SIZE %d" % len(body),
             b"MODSEQ (77)",
-            b"X-GM-LABELS (a)",
+            b"X-GM-LABELS (%b)" % draw(LABELS),
         ]
         chosen = draw(st.permutations(items))[: draw(st.integers(0, len(items)))]
         head = b" ".join([*chosen, b"BODY[] {%d}" % len(body)])
@@ -44,13 +60,15 @@ def answers(draw: st.DrawFn) -> bytes:
     return octets
 
 
-async def taken(octets: bytes, piece_bytes: int) -> tuple[list[Fetched], list[str], list[object]]:
+async def taken(
+    octets: bytes, piece_bytes: int, *, labelled: bool = False
+) -> tuple[list[Fetched], list[str], list[object]]:
     """The messages, the trace, and what else came of octets in pieces of a size."""
     trace: list[str] = []
     protocol = Protocol(trace.append, 0)
     with await wired(protocol):
         protocol.greeting, protocol.state = b"OK", "SELECTED"
-        command = Fetch(protocol, f"1:{ASKED}", 1 << 20)
+        command = Fetch(protocol, f"1:{ASKED}", 1 << 20, labelled=labelled)
         protocol.begin(command)
         trace.clear()
         for start in range(0, len(octets), piece_bytes):
@@ -60,10 +78,14 @@ async def taken(octets: bytes, piece_bytes: int) -> tuple[list[Fetched], list[st
         return list(command.queue), trace, beside
 
 
-@given(answers(), st.integers(1, 60))
+@given(answers(), st.integers(1, 60), st.booleans())
 @settings(deadline=None)
-def test_a_message_is_the_same_whole_and_in_pieces(octets: bytes, piece_bytes: int) -> None:
-    assert asyncio.run(taken(octets, len(octets))) == asyncio.run(taken(octets, piece_bytes))
+def test_a_message_is_the_same_whole_and_in_pieces(octets: bytes, piece_bytes: int, labelled: bool) -> None:
+    whole = asyncio.run(taken(octets, len(octets), labelled=labelled))
+    assert whole == asyncio.run(taken(octets, piece_bytes, labelled=labelled))
+    assert [message.labels for message in whole[0]] == [
+        message.labels for message in asyncio.run(taken(octets, len(octets), labelled=not labelled))[0]
+    ]
 
 
 def test_the_usual_form_comes_to_what_it_says() -> None:
@@ -73,3 +95,16 @@ def test_the_usual_form_comes_to_what_it_says() -> None:
     assert (message.uid, message.raw, message.size_bytes, message.flags) == (3, b"hello", 5, ("\\Seen", "a"))
     assert str(message.received_at) == "2026-11-22 08:30:00+00:00"
     assert trace == [f"S: {octets.decode().strip()}", "S: )"]
+
+
+def test_labels_cost_no_detour() -> None:
+    octets = b'* 1 FETCH (X-GM-LABELS ("\\\\Inbox" [a] "b \\"c") UID 3 FLAGS () BODY[] {5}\r\nhello)\r\n'
+
+    async def take() -> tuple[int, Fetched]:
+        protocol = Protocol(None, 0)
+        command = Fetch(protocol, "3", 1 << 20, labelled=True)
+        return command.take_whole(octets, 0), command.queue[0]
+
+    taken_bytes, message = asyncio.run(take())
+    assert taken_bytes == len(octets)
+    assert message.labels == ("Inbox", "[a]", 'b "c')

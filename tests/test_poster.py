@@ -18,7 +18,8 @@ from api_site import MAIL, Site, database_bytes, open_site
 from inboxd import __version__, poster
 from inboxd.api.wire.payloads import write_payload
 from inboxd.errors import PostFailed
-from inboxd.post import EXTRACT_BYTES, is_forbidden, open_client
+from inboxd.outward import is_forbidden
+from inboxd.post import EXTRACT_BYTES, open_client
 from inboxd.sections import WebhookSettings
 from inboxd.store import deliveries, webhooks
 from inboxd.webhooks import WebhookId

@@ -22,11 +22,12 @@ from inboxd.store.engine import Store
 from servers.mailbox import Bench, Linked, make_bench, sample, serving
 from servers.scripted import Conversation
 from servers.sessions import eventually, settled
+from servers.stores import blank_sqlite
 
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+    return blank_sqlite(tmp_path)
 
 
 @pytest_asyncio.fixture

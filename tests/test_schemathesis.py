@@ -6,6 +6,7 @@ a host name looks), nor that all other data is refused, since every client's spe
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 from collections.abc import Generator, Mapping
@@ -120,6 +121,9 @@ def smtp_of_all() -> Generator[SmtpServer]:
 def threaded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Threaded]:
     with threaded_site(tmp_path_factory.mktemp("site")) as opened:
         yield opened
+    # What schemathesis keeps is much, and stays to the end: no later collection of garbage is to walk through it.
+    gc.collect()
+    gc.freeze()
 
 
 def test_what_would_leave_this_machine_fails() -> None:

@@ -37,7 +37,7 @@ from servers import LOOPBACK, free_port
 from servers.mailbox import Bench, make_bench, sample
 from servers.outbox import DRAFT, PASSWORD, USER, hurried, link, noted, until, working
 from servers.smtp import Fault, SmtpServer, smtp_server
-from servers.stores import no_such_id
+from servers.stores import blank_sqlite, no_such_id
 
 WINDOW = Window(size=100)
 SLOW: dict[str, Any] = {"retry_first_seconds": 3600.0, "retry_most_seconds": 3600.0}
@@ -50,7 +50,7 @@ def with_relay(services: Services, port: int) -> Services:
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+    return blank_sqlite(tmp_path)
 
 
 @pytest_asyncio.fixture

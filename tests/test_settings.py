@@ -172,7 +172,8 @@ def test_every_variable_name_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("INBOXD_DEMO_SECONDS", "5")
     values = {"STATE_DIR": str(tmp_path), "VAULT__KEY": KEY, "LOG__LEVEL": "error", "LOG__FORMAT": "console"}
     values |= {"STORE__URL": "sqlite:////srv/mail.db", "OUTBOX__UNKNOWN": "resend", "OUTBOX__SENT_COPY": "never"}
-    values |= {"OUTBOX__CONNECTIONS": "2", "RELAY__PORT": "465", "RELAY__TLS": "implicit"}
+    values |= {"OUTBOX__CONNECTIONS": "2", "RELAY__PORT": "465", "RELAY__TLS": "implicit", "IMAP__COMPRESS": "never"}
+    values |= {"DISCOVERY__ISPDB": "https://mirror.example/v1.1/", "DISCOVERY__NAME_SERVER": "[::1]:53"}
     leaves = [name for name in variable_names() if "__" in name or name == "STATE_DIR"]
     for name in leaves:
         default = "127.0.0.1:1" if name.endswith("LISTEN") else "true" if "__ALLOW_" in name else "65536"
@@ -183,6 +184,21 @@ def test_every_variable_name_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert settings.imap.idle_seconds == 3.0
     assert settings.network.allow_plaintext is True
     assert len(leaves) > 25
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("ispdb", "http://mirror.example/", "write it as https://HOST/FOLDER/"),
+        ("ispdb", "https://a:b@mirror.example/", "write it as https://HOST/FOLDER/"),
+        ("ispdb", "https://mirror.example/v1.1", "write it as https://HOST/FOLDER/"),
+        ("name_server", "9.9.9.9", "write it as ADDRESS:PORT"),
+        ("name_server", "dns.example:53", "write it as ADDRESS:PORT"),
+    ],
+)
+def test_where_discovery_asks_is_written_in_one_way(write_toml: WriteToml, key: str, value: str, words: str) -> None:
+    (line,) = mistakes(write_toml(f'[discovery]\n{key} = "{value}"\n'))
+    assert line.startswith(f"discovery.{key}: {words}")
 
 
 def test_each_mistake_has_its_own_line(write_toml: WriteToml, monkeypatch: pytest.MonkeyPatch) -> None:

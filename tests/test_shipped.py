@@ -132,9 +132,9 @@ def test_one_connector_example_shows_every_key() -> None:
 def test_connector_examples_agree_with_the_provider_table() -> None:
     for file, provider in (("gmail.toml", providers.GOOGLE), ("microsoft365.toml", providers.MICROSOFT)):
         values = flat(tomllib.loads((ROOT / "config" / "connectors" / file).read_text(encoding="utf-8")))
-        assert values["imap.host"] == provider.imap_host
-        assert (values["imap.port"], values["imap.tls"]) == (provider.imap_port, provider.imap_tls.value)
-        assert (values["smtp.port"], values["smtp.tls"]) == (provider.smtp_port, provider.smtp_tls.value)
+        assert values["imap.host"] == provider.imap.host
+        assert (values["imap.port"], values["imap.tls"]) == (provider.imap.port, provider.imap.tls.value)
+        assert (values["smtp.port"], values["smtp.tls"]) == (provider.smtp.port, provider.smtp.tls.value)
 
 
 def test_every_connector_example_is_introduced() -> None:

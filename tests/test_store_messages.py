@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import Conflict, NotFound
 from inboxd.mails import Address, Cursor, Digest, Message, Outcome, Place
@@ -54,7 +56,9 @@ async def test_batch_comes_back_as_it_was(store: Store, linked: Linked) -> None:
     )
     raw = bytes(range(256)) * 50
     before = utc_now()
-    outcome = await messages.add_batch(store, linked.place, linked.inbox.id, [make_incoming(7, raw, digest)])
+    incoming = make_incoming(7, raw, digest)
+    incoming = replace(incoming, fetched=replace(incoming.fetched, labels=("Inbox", "Réçus")))
+    outcome = await messages.add_batch(store, linked.place, linked.inbox.id, [incoming])
     after = utc_now()
     (stored,) = outcome.stored
     assert (stored.uid, stored.size_bytes, outcome.remapped, outcome.known) == (7, len(raw), 0, 0)
@@ -76,11 +80,22 @@ async def test_batch_comes_back_as_it_was(store: Store, linked: Linked) -> None:
         favourite=False,
         size_bytes=len(raw),
         digest=digest,
+        labels=("Inbox", "Réçus"),
     )
     content = await messages.raw(store, stored.id)
     assert type(content) is bytes
     assert content == raw
     assert (await messages.page(store, EVERY, ALL)).rows == (message,)
+
+
+async def test_a_mail_stored_before_there_were_labels_has_none(store: Store, linked: Linked) -> None:
+    outcome = await messages.add_batch(store, linked.place, linked.inbox.id, [make_incoming(1, b"x", Digest())])
+
+    async def forget(connection: AsyncConnection) -> None:
+        await connection.execute(text("UPDATE messages SET labels = NULL"))
+
+    await store.write(forget)
+    assert (await messages.get(store, outcome.stored[0].id)).labels == ()
 
 
 @pytest.mark.parametrize("raw", [b"", bytearray(b"a\x00b"), bytearray(b"\xff" * 3_000_000)])
@@ -206,9 +221,9 @@ async def test_event_counts_the_mails_of_its_batches(store: Store, linked: Linke
 async def test_considered_uids_are_the_stored_and_the_removed_above_a_mark(store: Store, linked: Linked) -> None:
     outcome = await add_mails(store, linked, 1, 2, 3, 4)
     await messages.remove(store, outcome.stored[2].id)
-    assert await messages.considered(store, linked.place, 0) == {1, 2, 3, 4}
-    assert await messages.considered(store, linked.place, 2) == {3, 4}
-    assert await messages.considered(store, renumbered(linked.place), 0) == set()
+    assert set(await messages.considered(store, linked.place, 0)) == {1, 2, 3, 4}
+    assert set(await messages.considered(store, linked.place, 2)) == {3, 4}
+    assert set(await messages.considered(store, renumbered(linked.place), 0)) == set()
 
 
 async def test_unknown_connector_has_no_cursor(store: Store) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from inboxd.errors import StoreError, StoreNewer
 from inboxd.model import MessageFilter
 from inboxd.store import inboxes, installation, messages
-from inboxd.store.engine import Store, open_store
+from inboxd.store.engine import open_store
 from inboxd.store.schema_outbox import OUTBOX
 from servers.postgres import PostgresServer
 from servers.stores import make_inbox
@@ -34,7 +34,7 @@ async def pragma(connection: AsyncConnection, name: str) -> object:
     return (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
 
 
-async def test_migrated_schema_equals_the_tables(store: Store) -> None:
+async def test_migrated_schema_equals_the_tables(new_url: str) -> None:
     def is_compared(name: str | None, kind: str, _parents: object) -> bool:
         """All but the search index, which each database has in a way of its own."""
         return kind not in ("table", "index") or not (name or "").startswith("search_")
@@ -47,15 +47,16 @@ async def test_migrated_schema_equals_the_tables(store: Store) -> None:
     async def look(connection: AsyncConnection) -> object:
         return await connection.run_sync(compare)
 
-    assert await store.read(look) == []
+    async with open_store(new_url) as store:
+        assert await store.read(look) == []
 
 
-async def test_opening_again_keeps_everything(store_url: str) -> None:
+async def test_opening_again_keeps_everything(new_url: str) -> None:
     inbox = make_inbox()
-    async with open_store(store_url) as store:
+    async with open_store(new_url) as store:
         await inboxes.add(store, inbox)
         user = await installation.user_id(store)
-    async with open_store(store_url) as store:
+    async with open_store(new_url) as store:
         assert await inboxes.get(store, inbox.id) == inbox
         assert await installation.user_id(store) == user
 
@@ -72,14 +73,14 @@ async def test_several_programs_may_open_a_new_postgresql_database_at_once(postg
     assert len({user.result() for user in users}) == 1
 
 
-async def test_database_of_a_newer_program_is_refused(store_url: str) -> None:
+async def test_database_of_a_newer_program_is_refused(new_url: str) -> None:
     async def age(connection: AsyncConnection) -> None:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    async with open_store(store_url) as store:
+    async with open_store(new_url) as store:
         await store.write(age)
     with pytest.raises(StoreNewer, match=r"written by a newer inboxd \(schema 9999\)"):
-        async with open_store(store_url):
+        async with open_store(new_url):
             pass
 
 

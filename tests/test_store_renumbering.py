@@ -57,8 +57,8 @@ async def test_renumbered_mailbox_gives_old_messages_new_uids(store: Store, link
     assert ([one.uid for one in outcome.stored], outcome.remapped, outcome.known) == ([104], 3, 0)
     assert await stored_uids(store) == [101, 102, 103, 104]
     assert (await messages.get(store, first.stored[0].id)).uid == 101
-    assert await messages.considered(store, new, 0) == {101, 102, 103, 104}
-    assert await messages.considered(store, linked.place, 0) == set()
+    assert set(await messages.considered(store, new, 0)) == {101, 102, 103, 104}
+    assert set(await messages.considered(store, linked.place, 0)) == set()
     again = await messages.add_batch(store, new, linked.inbox.id, batch)
     assert (again.stored, again.remapped, again.known) == ((), 0, 4)
 
@@ -104,7 +104,7 @@ async def test_removed_message_stays_removed_when_its_mailbox_is_renumbered(stor
     outcome = await messages.add_batch(store, new, linked.inbox.id, batch)
     assert (outcome.stored, outcome.remapped) == ((), 2)
     assert await stored_uids(store) == [12]
-    assert await messages.considered(store, new, 0) == {11, 12}
+    assert set(await messages.considered(store, new, 0)) == {11, 12}
     again = await messages.add_batch(store, new, linked.inbox.id, batch)
     assert (again.stored, again.remapped, again.known) == ((), 0, 2)
 

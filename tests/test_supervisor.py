@@ -16,16 +16,18 @@ from inboxd import metrics
 from inboxd.connector import Supervisor
 from inboxd.errors import StoreError
 from inboxd.model import Event, EventStatus, State, Status, Window
+from inboxd.providers import Quirks
 from inboxd.store import connectors, events
 from inboxd.store.engine import Store
 from servers.mailbox import Bench, Linked, Mailbox, make_bench, sample, serving
 from servers.scripted import Conversation, Reply
 from servers.sessions import eventually, settled
+from servers.stores import blank_sqlite
 
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+    return blank_sqlite(tmp_path)
 
 
 @pytest_asyncio.fixture
@@ -287,6 +289,33 @@ async def test_server_that_says_exists_with_every_answer_is_not_asked_without_en
             await linked.until_stored(1, 2)
 
 
+async def test_server_that_takes_no_command_behind_done_gets_none_from_then_on(bench: Bench) -> None:
+    listening: asyncio.Queue[Conversation] = asyncio.Queue()
+
+    async def strict(conversation: Conversation, tag: str) -> None:
+        await conversation.send(b"+ idling\r\n")
+        listening.put_nowait(conversation)
+        await conversation.expect("DONE$")
+        try:
+            async with asyncio.timeout(0.05):
+                await conversation.line()
+        except TimeoutError:
+            await conversation.send(f"{tag} OK done\r\n".encode())
+        else:
+            conversation.reset()
+
+    async with serving(1) as (mailbox, port):
+        mailbox.answers["IDLE"] = strict
+        linked = await bench.link(port)
+        async with alive(linked.supervisor()):
+            for uid in (2, 3):
+                conversation = await listening.get()
+                mailbox.put(uid)
+                await mailbox.announce(conversation)
+                await linked.until_stored(*range(1, uid + 1))
+        assert mailbox.connections == 2
+
+
 async def test_missed_push_is_counted_once_and_an_announced_one_never(bench: Bench) -> None:
     async with serving(1) as (mailbox, port):
         linked = await bench.link(port)
@@ -307,6 +336,17 @@ async def test_missed_push_is_counted_once_and_an_announced_one_never(bench: Ben
             await linked.until_stored(1, 2, 3, 4)
             await eventually(lambda: mailbox.count("IDLE") > idles + 3)
         assert sample("inboxd_imap_missed_pushes_total") == before + 1
+
+
+async def test_idle_is_renewed_before_the_provider_forgets_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(_host: str) -> Quirks:
+        return Quirks(idle_seconds=0.05)
+
+    monkeypatch.setattr(connector_room.providers, "quirks", forgetful)
+    async with serving(1) as (mailbox, port):
+        linked = await bench.link(port)
+        async with alive(linked.supervisor(idle_seconds=600.0)):
+            await eventually(lambda: mailbox.count("IDLE") > 3)
 
 
 # --- what is seen of it ----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from servers.dovecot import Dovecot, User, quoted
 from servers.folders import serving_folders
 from servers.mailbox import Bench, Linked, mail, make_bench, sample
 from servers.sessions import eventually, settled
+from servers.stores import blank_sqlite
 
 RARELY: dict[str, Any] = {"sweep_seconds": 600.0, "idle_seconds": 600.0}
 OFTEN: dict[str, Any] = {"sweep_seconds": 0.05}
@@ -30,7 +31,7 @@ OFTEN: dict[str, Any] = {"sweep_seconds": 0.05}
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+    return blank_sqlite(tmp_path)
 
 
 @pytest_asyncio.fixture

@@ -19,6 +19,7 @@ from inboxd.store.engine import Store
 from servers.mailbox import Bench, Linked, Mailbox, mail, make_bench, sample, serving
 from servers.scripted import Conversation
 from servers.sessions import LIMITS, session
+from servers.stores import blank_sqlite
 
 Fate = Callable[[int, bytes], bytes]
 ONCE = 5.0
@@ -26,7 +27,7 @@ ONCE = 5.0
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+    return blank_sqlite(tmp_path)
 
 
 @pytest_asyncio.fixture
@@ -118,7 +119,7 @@ async def answered(bench: Bench, order: Callable[[Mailbox], bytes], push: bool) 
         async with passing(linked, Trigger.PUSH if push else Trigger.START) as run:
             await (sync.take_pushed(run) if push else sync.catch_up(run))
             await sync.catch_up(again := run.again(Trigger.POLL, None))
-            run.stored += again.stored
+            run.note_stored(again.stored, again.ids)
     return linked, run
 
 
@@ -216,7 +217,7 @@ async def test_star_that_names_an_old_message_stores_nothing(bench: Bench) -> No
             await sync.catch_up(run)
             again = run.again(Trigger.PUSH, None)
             await sync.take_pushed(again)
-            assert again.ids == ()
+            assert again.ids == []
             assert await linked.cursor() == 3
 
 

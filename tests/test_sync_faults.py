@@ -24,6 +24,7 @@ from servers.dovecot import Dovecot
 from servers.mailbox import Bench, Linked, mail, make_bench, serving
 from servers.proxy import proxy
 from servers.sessions import account, eventually, session
+from servers.stores import blank_postgresql, blank_sqlite
 
 T = TypeVar("T")
 
@@ -31,8 +32,8 @@ T = TypeVar("T")
 @pytest.fixture
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if getattr(request, "param", "sqlite") == "postgresql":
-        return request.getfixturevalue("postgres_server").new_database()
-    return f"sqlite:///{tmp_path / 'inboxd.db'}"
+        return blank_postgresql(request.getfixturevalue("postgres_server"))
+    return blank_sqlite(tmp_path)
 
 
 on_both = pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)
@@ -202,12 +203,12 @@ async def test_store_failing_at_any_write_announces_nothing_unstored_and_the_con
     monkeypatch.setattr(sync, "WINDOW_COUNT", 4)
     writes = failing_at = 0
 
-    async def write(real: Write, self: Store, fn: Any) -> Any:
+    async def write(real: Write, self: Store, fn: Any, **how: Any) -> Any:
         nonlocal writes
         writes += 1
         if writes == failing_at and not committed:
             raise StoreError("the disk is full")
-        value = await real(self, fn)
+        value = await real(self, fn, **how)
         if writes == failing_at:
             raise StoreError("the connection ended in the commit")
         return value

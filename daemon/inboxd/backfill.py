@@ -11,24 +11,25 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from inboxd.fetching import Pass, Writer, fetch, note_holes
-from inboxd.imap.lines import RANGES_AT_ONCE, UidSet
 from inboxd.mails import Loaded
 from inboxd.store import messages
+from inboxd.uids import UidSet
 
 _FIRST_COUNT: Final = 100
 _WINDOW_SECONDS: Final = 1.0
 _MOST_GROWTH: Final = 4.0  # from one window to the next: what comes may be larger than what came
 
 
-async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable[[], Awaitable[None]]) -> None:
+async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable[[], Awaitable[bool]]) -> None:
     """Store those of the listed UIDs below the mark that are not stored yet, at most `most` a window.
 
     `passed` messages above the mark are done already. `live` is called between windows when mail was announced: a
     server says so at the latest with the end of a command (RFC 3501 §5.2), so that it waits for one window at most.
+    It says whether it stored that; if not, because another does, it is called again.
     """
     loading = run.load
     assert loading is not None
-    known = await messages.considered(run.target.store, run.place, 0, loading.below) if listed else set[int]()
+    known = await messages.considered(run.target.store, run.place, 0, loading.below) if listed else UidSet()
     wanted = listed.without(known)
     if known:
         run.target.bus.publish(run.target.inbox_id)
@@ -39,15 +40,15 @@ async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable
     run.pace.note(clock.time(), run.done, run.received_bytes)
     seen, count = run.session.pushes, min(_FIRST_COUNT, most)
     async with Writer(run, loading.epoch) as writer:
-        while wanted.ranges:
-            window, began = _highest_of(wanted, count), clock.time()
+        while wanted:
+            window, began = wanted.take_highest(count), clock.time()
             note_holes(loading.holes, await fetch(run, window, writer, loading=True))
-            if not loading.holes and wanted.ranges:
-                writer.mark(Loaded(window.ranges[0][0], loading.end))
+            if not loading.holes and wanted:
+                writer.mark(Loaded(window.lowest, loading.end))
             count = min(most, _next_count(len(window), clock.time() - began))
-            if run.session.pushes != seen:
-                seen = run.session.pushes
-                await live()
+            pushes = run.session.pushes
+            if pushes != seen and await live():
+                seen = pushes
         if not loading.holes:
             writer.mark(Loaded(0, loading.end))
     if not loading.holes:
@@ -56,16 +57,3 @@ async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable
 
 def _next_count(count: int, seconds: float) -> int:
     return max(1, int(count * min(_MOST_GROWTH, _WINDOW_SECONDS / max(seconds, 0.001))))
-
-
-def _highest_of(uids: UidSet, most: int) -> UidSet:
-    """Take the highest UIDs away, at most so many and of few enough ranges for a command line."""
-    taken: list[tuple[int, int]] = []
-    while uids.ranges and most and len(taken) < RANGES_AT_ONCE:
-        first, last = uids.ranges.pop()
-        start = max(first, last - most + 1)
-        if start > first:
-            uids.ranges.append((first, start - 1))
-        taken.append((start, last))
-        most -= last - start + 1
-    return UidSet(reversed(taken))

@@ -7,18 +7,22 @@ connector with its reason until a person changes something. Only a session that 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, final
 
-from inboxd import logs, metrics, sync
+from inboxd import logs, metrics, providers, sync
 from inboxd.accounts import open_account
+from inboxd.ahead import ahead_of
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailServerError
+from inboxd.following import Follower
 from inboxd.imap.session import Session
 from inboxd.logins import Logins
 from inboxd.model import (
@@ -71,6 +75,7 @@ class Supervisor:
         self._vault = vault
         self._logins = logins
         self._locks = locks
+        self._idle_seconds = min(_LONGEST_IDLE_SECONDS, providers.quirks(connection.host).idle_seconds or math.inf)
         self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
         self._transcript: deque[str] = deque(maxlen=LOG_LINES)
         self.history: deque[Status] = deque(maxlen=_KEPT_STATES)
@@ -78,6 +83,8 @@ class Supervisor:
         self._session: Session | None = None
         self._opened_at: float | None = None
         self._read_at: datetime | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._hurried = True  # until a server could not take it
         self._sweep: Sweep | None = None
         if connection.folders:
             self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete)
@@ -94,6 +101,7 @@ class Supervisor:
         backoff = Backoff(self._limits.retry_first_seconds, self._limits.retry_most_seconds)
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 beside = group.create_task(self._sweep.run()) if self._sweep is not None else None
                 while await self._live_once(backoff):
                     pass
@@ -157,6 +165,7 @@ class Supervisor:
             try:
                 await self._read(session, account)
             finally:
+                self._hurried = self._hurried and not session.outran_done
                 self._last_activity()
                 self._session = None
 
@@ -173,38 +182,54 @@ class Supervisor:
         seen, arrivals = session.pushes, session.arrivals
         self._enter(State.SYNCING)
         run = await sync.begin(self._target, session, mailbox, Trigger.START, report=self._report)
+        follower = Follower(run, mailbox, self._limits, self._transcript, mirror=account.mirror)
         await self._look(run, account)
+        await self._follow(follower, run)
         metrics.FAILURES.labels(self._label).set(0)
         idles = "IDLE" in session.capabilities
         vain_looks = 0
         while True:
             pushed_at: float | None = session.pushed_at
             if session.pushes == seen:
-                pushed_at, idles = await self._listen(session, seen, idles=idles)
+                pushed_at, idles = await self._listen(session, seen, follower, idles=idles)
             grew = session.arrivals != arrivals
             seen, arrivals = session.pushes, session.arrivals
             run = run.again(Trigger.PUSH if grew else Trigger.POLL, pushed_at)
             await self._look(run, account)
             if run.stored and idles and pushed_at is None and session.pushes == seen:
                 metrics.MISSED_PUSHES.inc()
-                self._log.warning("push_missed", messages=len(run.stored))
+                self._log.warning("push_missed", messages=run.stored)
+            await self._follow(follower, run)
             vain_looks = 0 if run.stored or pushed_at is None else vain_looks + 1
             await self._pause(vain_looks)
 
-    async def _listen(self, session: Session, seen: int, *, idles: bool) -> tuple[float | None, bool]:
-        """Wait for a push or the deadline; also whether the server still lets us IDLE."""
+    async def _follow(self, follower: Follower, run: sync.Pass) -> None:
+        async with self._locks(run.place.mailbox):
+            await follower.look(run)
+
+    async def _listen(
+        self, session: Session, seen: int, follower: Follower, *, idles: bool
+    ) -> tuple[float | None, bool]:
+        """Wait for a push, a change or the deadline; also whether the server still lets us IDLE."""
         if idles:
             self._enter(State.IDLE)
             jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
-            longest = min(self._limits.idle_seconds + jitter, self._interval_seconds, _LONGEST_IDLE_SECONDS)
+            most = min(self._limits.idle_seconds + jitter, self._interval_seconds, self._idle_seconds)
+            longest = min(most, follower.rest_seconds)
             clock = asyncio.get_running_loop()
             brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)
             try:
-                pushed_at = await session.idle(max(longest, 0.05), seen)
+                pushed_at = await session.idle(
+                    max(longest, 0.05),
+                    seen,
+                    seen_changes=follower.noted,
+                    settle_seconds=follower.pause_seconds,
+                    hurried=self._hurried,
+                )
             except CommandRefused as error:
                 self._log.warning("idle_refused", reason=error.reply)
             else:
-                if pushed_at is not None or clock.time() >= brief:
+                if pushed_at is not None or session.changes != follower.noted or clock.time() >= brief:
                     return pushed_at, True
                 self._log.warning("idle_ended_at_once")
         self._enter(State.POLLING)
@@ -223,18 +248,36 @@ class Supervisor:
                 if run.trigger is Trigger.PUSH and not account.search_terms and run.place.uidvalidity:
                     await sync.take_pushed(run)
                 else:
-                    await sync.catch_up(run, terms=account.search_terms, told=self._tell)
+                    await sync.catch_up(
+                        run, terms=account.search_terms, told=self._tell_on_the_way, beside=self._beside(account)
+                    )
             except BaseException:
                 metrics.SYNCS.labels(run.trigger.value, "failed").inc()
                 raise
         await self._finish(run)
 
-    async def _tell(self, run: sync.Pass) -> None:
+    def _beside(self, account: Account) -> sync.Beside | None:
+        """What listens during a first load, if the connector may have one more connection."""
+        if self._group is None or self._limits.connections <= 1 + (self._sweep is not None):
+            return None
+        return partial(
+            ahead_of,
+            account=account,
+            settings=self._settings,
+            logins=self._logins,
+            group=self._group,
+            told=self._tell,
+        )
+
+    async def _tell_on_the_way(self, run: sync.Pass) -> None:
+        await self._tell(run, self._transcript)
+
+    async def _tell(self, run: sync.Pass, transcript: deque[str]) -> None:
         """What arrived while the first load goes on."""
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
         if run.stored:
-            await sync.write_event(run, list(self._transcript))
-            self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
+            await sync.write_event(run, list(transcript))
+            self._log.info("messages_stored", count=run.stored, trigger=run.trigger.value)
 
     async def _finish(self, run: sync.Pass) -> None:
         now = self._read_at = utc_now()
@@ -244,7 +287,7 @@ class Supervisor:
         self._note_complete()
         if run.stored:
             await sync.write_event(run, list(self._transcript))
-            self._log.info("messages_stored", count=len(run.stored), trigger=run.trigger.value)
+            self._log.info("messages_stored", count=run.stored, trigger=run.trigger.value)
         self._transcript.clear()
 
     # --- what others see ----------------------------------------------------------------------------------------------

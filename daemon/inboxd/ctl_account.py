@@ -52,7 +52,7 @@ class Key:
         return int if isinstance(self.type, click.IntRange) else str
 
 
-_SHORT = {"imap.search": "search", "imap.folders": "folder"}
+_SHORT = {"imap.search": "search", "imap.folders": "folder", "imap.mirror": "mirror"}
 NAME = Key("name", click.STRING, "Name of the connector.")
 SYNC = Key("sync", click.BOOL, "Fetch new mail by itself.")
 KEYS = (
@@ -70,6 +70,13 @@ KEYS = (
         "FOLDER",
         "folders",
         many=True,
+    ),
+    Key(
+        "imap.mirror",
+        click.BOOL,
+        "Delete here, too, what is deleted in the mailbox: true or false, the default.",
+        "BOOL",
+        "mirror",
     ),
     Key("imap.search", click.STRING, "Only mails an IMAP SEARCH finds, e.g. 'UNSEEN'.", "TERMS", "searchTerms"),
     Key("smtp.host", click.STRING, "SMTP server.", "HOST", "smtpHost"),
@@ -170,7 +177,7 @@ def connection_json(filled: Form, half: str) -> Row:
     return {str(field): value for field, value in body.items()}
 
 
-def new_connection_json(filled: Form, half: str, login: str | None, password: str) -> Row:
+def new_connection_json(filled: Form, half: str, login: str | None, password: str | None) -> Row:
     """The whole of a new connection: as `connection_json`, with login and password. The daemon knows the defaults."""
     body = {f"{half}Username": login} | connection_json(filled, half)
     if not body[f"{half}Username"]:

@@ -33,8 +33,9 @@ from inboxd.ctl_command import (
     pass_control,
     refuse_taken,
 )
+from inboxd.ctl_discover import filled_in, servers_of, tell_found
 from inboxd.ctl_follow import STATE_STYLES, follow_first_sync, shown_state
-from inboxd.ctl_print import Column, ago, local_time, print_record, print_table, say
+from inboxd.ctl_print import Column, ago, local_time, note, print_record, print_table, say
 
 _OPTIONS_OF_HALF = {
     "imap": "createConnectorImapConnectionOptions",
@@ -76,42 +77,66 @@ def add(
 ) -> None:
     """Link a mailbox.
 
-    The password is read from a file, from standard input, or asked for; never given as an argument.
+    With --email alone its servers are found. The password is read from a file, from standard input, or asked for;
+    never given as an argument.
     """
     filled = form({**given, "name": name, "sync": False if no_sync else None}, toml)
-    halves = [half for half in HALVES if f"{half}.host" in filled]
-    if NAME.name not in filled:
+    filled.setdefault(NAME.name, filled.get("email"))
+    if not filled[NAME.name]:
         raise BadInput("what is it to be called? give NAME")
-    if not halves:
-        raise BadInput("give --imap-host, --smtp-host or both")
+    if not _halves(filled) and "email" not in filled:
+        raise BadInput("give --email, to have the servers found; else give --imap-host, --smtp-host or both")
     client = control.client
     refuse_taken(client, filled["name"])
     passwords = Passwords(filled, stdin=password_stdin, prompt=False)
-    body = _creation(filled, halves, passwords)
+    oauth = False
+    if not _halves(filled):
+        filled, oauth = _discovered(client, filled, named=passwords.named)
+    halves = _halves(filled)
+    body = _creation(filled, halves, None if oauth else passwords)
     with in_options():
         row: Row = client.call("POST", "/connectors/withOptions", body, query={"inboxId": inbox})
-    control.tell(row, lambda made: _tell_added(made, has_imap="imap" in halves))
-    watched = sys.stdout.isatty() and sys.stderr.isatty() and not (control.json or no_wait)
+    control.tell(row, lambda made: _tell_added(made, has_imap="imap" in halves, oauth=oauth))
+    watched = sys.stdout.isatty() and sys.stderr.isatty() and not (control.json or no_wait or oauth)
     if watched and _OPTIONS_OF_SYNC in body:
         follow_first_sync(client, row)
 
 
-def _creation(filled: Form, halves: list[str], passwords: Passwords) -> Row:
+def _halves(filled: Form) -> list[str]:
+    return [half for half in HALVES if f"{half}.host" in filled]
+
+
+def _discovered(client: Client, filled: Form, *, named: bool) -> tuple[Form, bool]:
+    """The form with the servers of its address, and whether they are to be logged in at by OAuth2.
+
+    `named`: a password was, so that it is tried even where none is said to work.
+    """
+    found = servers_of(client, filled["email"])
+    tell_found(found)
+    if found["oauth2Only"] and named:
+        note("warning: this provider is known to refuse passwords; the one given is stored all the same")
+    return filled_in(filled, found), found["oauth2Only"] and not named
+
+
+def _creation(filled: Form, halves: list[str], passwords: Passwords | None) -> Row:
     login = {"imap": filled.get("email"), "smtp": filled.get("imap.user") or filled.get("email")}
     body: Row = {
         "createConnectorOptions": {"name": filled["name"], "emailAddress": filled.get("email"), "enabled": True}
     }
     for half in halves:
-        password = passwords.of(half)
+        password = passwords.of(half) if passwords is not None else None
         body[_OPTIONS_OF_HALF[half]] = new_connection_json(filled, half, login[half], password)
     if "imap" in halves and filled.get(SYNC.name, True):
         body[_OPTIONS_OF_SYNC] = sync_json(filled.get("interval"))
     return body
 
 
-def _tell_added(row: Row, *, has_imap: bool) -> None:
+def _tell_added(row: Row, *, has_imap: bool, oauth: bool) -> None:
     quoted = shlex.quote(label(row))
     say(f"added {label(row)}; its mail goes to inbox {row['inboxId']}")
+    if oauth:
+        say(f"now have its mailbox consented to: inboxctl oauth login {quoted}")
+        return
     say(f"see whether it works: inboxctl test {quoted}" + (f"; inboxctl watch {quoted}" if has_imap else ""))
 
 
@@ -180,6 +205,7 @@ def _print_whole(whole: Row) -> None:
             ("folder", imap.get("selectFolder") or "INBOX"),
             *followed,
             ("search", imap.get("searchTerms") or "everything"),
+            *([("mirror", "deletes what is deleted there")] if imap.get("mirror") else []),
         ]
     pairs += [
         ("sync", _sync_line(settings)),

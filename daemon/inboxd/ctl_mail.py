@@ -86,7 +86,9 @@ def email(control: Control, email_id: str, raw: bool, delete: bool) -> None:
         client.call("DELETE", route)
         control.tell({"id": email_id, "deleted": True}, lambda _: say(f"deleted {email_id}"))
     else:
-        control.tell(client.get(route), _print_email)
+        place: Row = client.get(f"/control{route}")
+        mail: Row = client.get(route)
+        control.tell(mail | {name: place[name] for name in ("mailbox", "flags", "labels")}, _print_email)
 
 
 def _print_raw(client: Client, route: str) -> None:
@@ -108,6 +110,8 @@ def _print_email(mail: Row) -> None:
         ("Reply-To", mail.get("replyTo")),
         ("Subject", mail.get("subject")),
         ("Received", f"{local_time(mail['createdAt'])} ({ago(mail['createdAt'])})"),
+        ("Folder", mail.get("mailbox")),
+        ("Labels", mail.get("labels")),
         ("Size", size(mail.get("sizeBytes"))),
         ("Attachments", len(mail.get("attachments") or ())),
     ]

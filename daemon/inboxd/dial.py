@@ -30,6 +30,6 @@ async def dial(
     async with AsyncExitStack() as stack:
         stack.callback(sock.close)
         async with logins.under_way if logins is not None else nullcontext():
-            opening = open_session(sock, account, limits, net.tls_context(account), trace)
+            opening = open_session(sock, account, limits, net.tls_context(account), trace, folder=settings.state_dir)
             session = await stack.enter_async_context(opening)
         yield session

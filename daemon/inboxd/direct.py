@@ -13,6 +13,8 @@ from inboxd import logs, sync
 from inboxd.accounts import account_of
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailboxRefused, MailServerError
+from inboxd.fetching import MOST_IDS
+from inboxd.following import Follower
 from inboxd.imap.session import Session
 from inboxd.metrics import SYNCS
 from inboxd.model import (
@@ -83,6 +85,7 @@ class _Round:
         self._report = report
         self._run: Pass | None = None
         self._events: list[EventId] = []
+        self._count = 0
         self._stored: list[MessageId] = []
         self._errors: list[str] = []
 
@@ -91,15 +94,19 @@ class _Round:
         async with self._services.roster.lock(self._target.connector_id, name):
             mailbox = await session.examine(name)
             run = self._run = await sync.begin(self._target, session, mailbox, Trigger.DIRECT, report=self._report)
+            follower = Follower(run, mailbox, self._services.settings.imap, deque(), mirror=account.mirror)
             await sync.catch_up(run, terms=account.search_terms, since=self._since)
         SYNCS.labels(Trigger.DIRECT.value, "ok").inc()
         await sync.write_event(run, list(self.transcript))
         self._end(run.event_id)
+        if self._since is None:
+            async with self._services.roster.lock(self._target.connector_id, name):
+                await follower.look(run)
 
     async def fail(self, error: InboxdError) -> None:
         """Complete the event of the mailbox under way, or make one, with what went wrong."""
         SYNCS.labels(Trigger.DIRECT.value, "failed").inc()
-        event_id, size = (EventId(uuid4()), 0) if self._run is None else (self._run.event_id, len(self._run.ids))
+        event_id, size = (EventId(uuid4()), 0) if self._run is None else (self._run.event_id, self._run.stored)
         ours = not isinstance(error, MailServerError)
         await events.finish(
             self._services.store,
@@ -116,14 +123,16 @@ class _Round:
 
     def _end(self, event_id: EventId) -> None:
         self._events.append(event_id)
-        self._stored += self._run.ids if self._run is not None else ()
+        if self._run is not None:
+            self._count += self._run.stored
+            self._stored += self._run.ids[: MOST_IDS - len(self._stored)]
         self._run = None
 
     @property
     def outcome(self) -> SyncReport:
         """What came of all of them."""
         error = "; ".join(self._errors) or None
-        return SyncReport(self._events[0], tuple(self._stored), tuple(self.transcript), error=error)
+        return SyncReport(self._events[0], self._count, tuple(self._stored), tuple(self.transcript), error=error)
 
 
 async def sync_on_read(services: Services, inbox_ids: Collection[InboxId]) -> None:

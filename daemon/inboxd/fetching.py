@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import accumulate, islice
 from typing import Final, final
 from uuid import uuid4
 
 from inboxd import logs, metrics
 from inboxd.bus import Bus
 from inboxd.errors import CommandRefused, MailServerError, ProtocolError
-from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Session
 from inboxd.imap.stream import Stream
 from inboxd.mail.beside import Parsers, digest_and_hash
-from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place, Stored
+from inboxd.mail.parse import is_suspicious
+from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place
 from inboxd.model import ConnectorId, EventId, InboxId, MessageId, Progress, Trigger, utc_now
 from inboxd.pace import Pace
 from inboxd.store import messages
 from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
+from inboxd.uids import UidSet
 
+MOST_IDS: Final = 10_000  # of a pass: a mailbox may hold millions
 BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
+_LITTLE_BYTES: Final = 512 << 10  # of a transaction that somebody in a hurry may have to wait for
+_LITTLE_COUNT: Final = 64
+_FEW_COUNT: Final = 10  # new mails at a time that are not a bulk
 _UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
 _UNIT_COUNT: Final = 100
 _MUCH_BYTES: Final = 512 << 10  # of mail at once: worth a process of its own to parse it
+_MUCH_COUNT: Final = 100  # as many as a first load begins with
+_QUICK_COUNT: Final = 2  # of mails that are parsed where they arrive
+_QUICK_BYTES: Final = 32 << 10
 _MOST_HOLES: Final = 100_000  # each is remembered
 LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
 _log = logs.logger("sync")
@@ -66,7 +75,8 @@ class Pass:
     """One look at a mailbox, and what came of it so far.
 
     `holes` are UIDs the server lists but did not hand over; the cursor stays below them. `load` is the mailbox's first
-    load while that is incomplete; `keeps_cursor` says that no mark moves.
+    load while that is incomplete; `keeps_cursor` says that no mark moves. `stored` counts what this pass has stored;
+    `ids` are those of the first 10,000.
     """
 
     target: Target
@@ -76,7 +86,8 @@ class Pass:
     pushed_at: float | None = None
     event_id: EventId = field(default_factory=lambda: EventId(uuid4()))
     report: Callable[[Progress], None] | None = None
-    stored: list[Stored] = field(default_factory=list[Stored])
+    stored: int = 0
+    ids: list[MessageId] = field(default_factory=list[MessageId])
     holes: set[int] = field(default_factory=set[int])
     cursor: int = 0
     load: Load | None = None
@@ -121,10 +132,10 @@ class Pass:
         """After this pass: how many messages of the first load the server has kept back."""
         return len(self.load.holes) if self.load is not None else 0
 
-    @property
-    def ids(self) -> tuple[MessageId, ...]:
-        """The messages stored by this pass."""
-        return tuple(message.id for message in self.stored)
+    def note_stored(self, count: int, ids: Iterable[MessageId]) -> None:
+        """So many messages more were stored, these among them."""
+        self.stored += count
+        self.ids += islice(ids, MOST_IDS - len(self.ids))
 
 
 async def fetch(run: Pass, window: UidSet, writer: Writer, *, loading: bool = False) -> set[int]:
@@ -132,6 +143,8 @@ async def fetch(run: Pass, window: UidSet, writer: Writer, *, loading: bool = Fa
 
     They must not stop those behind them. What was expunged meanwhile is none. The last batch may still be on its way.
     """
+    if loading or len(window) >= _MUCH_COUNT:
+        await run.session.suit_line()
     missing = await _fetch(run, window, writer, loading)
     if not missing:
         return set()
@@ -212,7 +225,8 @@ class Writer:
         self._waiting_bytes += sum(len(one.incoming.fetched.raw) for one in ready)
         self._cursor = cursor
         if self._writing is None or self._writing.done():
-            await self._begin()
+            await self._settled()
+            self._begin()
         elif self._is_full:
             self._taken.clear()
             await self._taken.wait()
@@ -225,19 +239,33 @@ class Writer:
     def _is_full(self) -> bool:
         return self._waiting_bytes >= BATCH_BYTES or len(self._waiting) >= BATCH_COUNT
 
-    async def _begin(self) -> None:
+    def _begin(self) -> None:
+        self._writing = asyncio.create_task(self._write())  # noqa: TID251 - ends before this object's block
+
+    async def _settled(self) -> None:
         if self._writing is not None:
             await self._writing
-        self._writing = asyncio.create_task(self._write())  # noqa: TID251 - ends before this object's block
+
+    def _take(self) -> list[Ready]:
+        """What goes into the next transaction: all that waits, or little while somebody else is in a hurry to write."""
+        count = len(self._waiting)
+        if self._run.target.store.hurried:
+            sizes = accumulate(len(one.incoming.fetched.raw) for one in self._waiting[:_LITTLE_COUNT])
+            count = max(1, sum(size <= _LITTLE_BYTES for size in sizes))
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._waiting_bytes -= sum(len(one.incoming.fetched.raw) for one in batch)
+        return batch
 
     async def _write(self) -> None:
         """Until nothing waits: what has come must not wait for what is still to come."""
         try:
             while True:
-                batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-                loaded, self._loaded = self._loaded, None
+                batch = self._take()
+                cursor, loaded = 0, None
+                if not self._waiting:
+                    cursor, loaded, self._loaded = self._cursor, self._loaded, None
                 self._taken.set()
-                await commit(self._run, batch, self._cursor, loaded, self._epoch)
+                await commit(self._run, batch, cursor, loaded, self._epoch)
                 if not self._waiting:
                     return
         finally:
@@ -247,10 +275,10 @@ class Writer:
         # No TaskGroup: until Python 3.13 one whose child fails last leaves its parent marked as being cancelled.
         try:
             if error is None or isinstance(error, MailServerError):
+                await self._settled()  # which has often taken what waits by then
                 if self._waiting or self._loaded is not None:
-                    await self._begin()
-                if self._writing is not None:
-                    await self._writing
+                    self._begin()
+                    await self._settled()
         finally:
             if self._writing is not None:
                 self._writing.cancel()
@@ -272,8 +300,22 @@ async def store_headers(run: Pass, large: list[Fetched], writer: Writer) -> set[
 
 
 async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
-    """Hash and parse messages and make rows of them, in a thread: two would only wait for each other."""
-    return await asyncio.to_thread(_ready_all, run.target, batch) if batch else []
+    """Hash and parse messages and make rows of them, in a thread: two would only wait for each other.
+
+    What is quick takes less time than it takes to change threads twice.
+    """
+    if _is_quick(batch):
+        return _ready_all(run.target, batch)
+    return await asyncio.to_thread(_ready_all, run.target, batch)
+
+
+def _is_quick(batch: list[Fetched]) -> bool:
+    """Whether to parse it takes a moment: 0.2 ms for nearly every mail of this size, 12 ms for the worst one found."""
+    return (
+        len(batch) <= _QUICK_COUNT
+        and sum(len(message.raw) for message in batch) <= _QUICK_BYTES
+        and not any(is_suspicious(bytes(message.raw)) for message in batch)
+    )
 
 
 async def commit(
@@ -292,13 +334,14 @@ async def commit(
         loaded=loaded,
         epoch=epoch,
         event_id=run.event_id,
+        bulk=epoch is not None or len(ready) > _FEW_COUNT,
     )
     run.cursor = max(run.cursor, cursor)
     if run.load is not None and loaded is not None:
         run.load.below = loaded.first
     if not ready:
         return
-    run.stored += outcome.stored
+    run.note_stored(len(outcome.stored), (message.id for message in outcome.stored))
     run.done += len(batch)
     run.received_bytes += sum(len(message.raw) for message in batch)
     run.target.bus.publish(run.target.inbox_id)

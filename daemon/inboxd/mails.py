@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -89,20 +91,49 @@ class Body:
     charset: str | None = None
 
 
+class Spooled(ABC):
+    """A mail too large to be held in memory: a file of `len` octets, gone when nobody holds this any more."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.pieces())
+
+    @abstractmethod
+    def pieces(self) -> Iterator[bytes]:
+        """The octets in order, some at a time; blocking, for a thread."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The open file, to read from by position: where it stands is everybody's."""
+
+    @abstractmethod
+    async def written(self) -> None:
+        """Until the file is complete, before which it must not be read; StoreError when it cannot be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """One message as the IMAP server handed it over.
 
-    `raw` is byte-exact. `received_at` is INTERNALDATE. When the message was larger than the limit, `raw` holds its
-    header alone and `whole` is False; `size_bytes` is always the whole message's size.
+    `raw` is byte-exact; what is large is `Spooled`. `received_at` is INTERNALDATE. When the message was larger than the
+    limit, `raw` holds its header alone and `whole` is False; `size_bytes` is always the whole message's size. `labels`
+    are Gmail's, readable.
     """
 
     uid: int
-    raw: bytes | bytearray
+    raw: bytes | bytearray | Spooled
     size_bytes: int
     received_at: datetime | None
     flags: tuple[str, ...] = ()
     whole: bool = True
+    labels: tuple[str, ...] = ()
+
+
+def lasting(flags: Iterable[str]) -> tuple[str, ...]:
+    """Flags without \\Recent, which tells of a session and not of a message (RFC 3501 §2.3.2)."""
+    return tuple(flag for flag in flags if flag.lower() != "\\recent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +160,16 @@ class Cursor:
     `backfill_below` while its first load is under way.
 
     A message of that load counts as created so many microseconds after `backfill_epoch` as its UID says: newest first
-    is how they come, not how they are listed.
+    is how they come, not how they are listed. What became of the messages since is known up to the change `modseq`
+    (RFC 7162), or, where the server does not count changes, as of `compared_at`.
     """
 
     uidvalidity: int
     last_uid: int
     backfill_below: int | None = None
     backfill_epoch: datetime | None = None
+    modseq: int | None = field(default=None, compare=False)
+    compared_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +200,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored message without its bytes. `seq` counts all messages in order of arrival."""
+    """A stored message without its bytes. `seq` counts all messages in order of arrival.
+
+    `vanished_at`: when it was found to be gone from its mailbox, of which this is then the only copy.
+    """
 
     id: MessageId
     seq: int
@@ -183,6 +220,8 @@ class Message:
     favourite: bool
     size_bytes: int
     digest: Digest
+    vanished_at: datetime | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

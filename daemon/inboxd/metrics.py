@@ -38,7 +38,7 @@ DISCONNECT_REASONS = (
 )  # fmt: skip
 COMMANDS = (
     "LOGIN", "AUTHENTICATE", "CAPABILITY", "STARTTLS", "EXAMINE", "SELECT", "SEARCH", "FETCH", "IDLE", "NOOP", "LOGOUT",
-    "APPEND", "STATUS", "LIST", "STORE", "CLOSE", "NOTIFY",
+    "APPEND", "STATUS", "LIST", "STORE", "CLOSE", "NOTIFY", "ENABLE",
 )  # fmt: skip
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -137,6 +137,10 @@ REMAPPED = Counter(
     "inboxd_messages_remapped_total", "Messages recognised after their mailbox was renumbered.", registry=REGISTRY
 )
 UIDVALIDITY_RESETS = Counter("inboxd_uidvalidity_resets_total", "Mailboxes found renumbered.", registry=REGISTRY)
+FLAGS_CHANGED = Counter(
+    "inboxd_message_flags_changed_total", "Messages whose flags changed in their mailbox.", registry=REGISTRY
+)
+VANISHED = Counter("inboxd_messages_vanished_total", "Messages found deleted in their mailbox.", registry=REGISTRY)
 DETECTION = Histogram(
     "inboxd_message_detection_latency_seconds",
     "Arrival at the server (INTERNALDATE, whole seconds) to committed here, for pushed and polled mail.",

@@ -176,7 +176,7 @@ class Connection:
     `ssl_trust`: `*` accepts any certificate, else a comma-separated list of host names whose certificate is accepted
     without verification. `ssl_protocols`: a subset of TLSv1.2, TLSv1.3. `mechanisms`: the SASL mechanisms allowed,
     empty for any. `select_folder`, `search_terms` and `folders` concern IMAP alone: the mailbox to read, or with
-    `folders` those to follow (see `imap.choosing`).
+    `folders` those to follow (see `imap.choosing`); with `mirror` a mail deleted there is deleted here.
     """
 
     id: UUID
@@ -196,6 +196,7 @@ class Connection:
     select_folder: str | None = None
     search_terms: str | None = None
     folders: tuple[str, ...] = ()
+    mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ class Account:
     select_folder: str = "INBOX"
     search_terms: str | None = None
     folders: tuple[str, ...] = ()
+    mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,12 +296,12 @@ class MessageFilter:
     inbox_ids: tuple[InboxId, ...] = ()
     unread_only: bool = False
     favourite_only: bool = False
-    attached_only: bool = False
     search: str | None = None
+    include: tuple[MessageId, ...] = ()
+    attached_only: bool = False
     sender: str | None = None
     recipient: str | None = None
     subject: str | None = None
-    include: tuple[MessageId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,9 +351,12 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """How a direct sync went: `error` is set when it failed; `logs` is the masked protocol transcript."""
+    """How a direct sync went: `count` messages were stored, `stored` are the first 10,000 of them. `error` is set when
+    it failed; `logs` is the masked protocol transcript.
+    """
 
     event_id: EventId
+    count: int
     stored: tuple[MessageId, ...]
     logs: tuple[str, ...]
     error: str | None = None

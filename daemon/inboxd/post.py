@@ -1,23 +1,20 @@
-"""Posting to webhooks' receivers: the only HTTP client. The addresses it connects to are checked when it does."""
+"""Posting to webhooks' receivers. The addresses it connects to are checked when it does (`outward`)."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
-import socket
 import ssl
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-from inboxd import net
-from inboxd.errors import PostFailed, Unreachable
+from inboxd import net, outward
+from inboxd.errors import PostFailed
 from inboxd.sections import WebhookSettings
 
 EXTRACT_BYTES: Final = 4_096
@@ -26,11 +23,7 @@ _EXTRACT_SECONDS: Final = 2.0
 _SEND_NOTHING_BY_ITSELF: Final = (
     aiohttp.hdrs.ACCEPT_ENCODING, aiohttp.hdrs.ACCEPT, aiohttp.hdrs.USER_AGENT, aiohttp.hdrs.CONTENT_TYPE,
 )  # fmt: skip
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
-# Where clouds answer with their machines' secrets, outside the link-local ranges.
-_METADATA = (ipaddress.ip_address("100.100.100.200"), ipaddress.ip_address("fd00:ec2::254"))
+_FORBIDDEN: Final = "its address is one that nothing is posted to (setting webhooks.allow_private; link-local never)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +66,7 @@ class Client:
 @asynccontextmanager
 async def open_client(settings: WebhookSettings) -> AsyncGenerator[Client]:
     """A client with the connections it keeps, until the block ends."""
-    connector = aiohttp.TCPConnector(
-        resolver=_Resolver(), limit=0, socket_factory=_Sockets(allow_private=settings.allow_private).make
-    )
+    connector = outward.connector(_FORBIDDEN, allow_private=settings.allow_private)
     async with aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None),
@@ -84,71 +75,6 @@ async def open_client(settings: WebhookSettings) -> AsyncGenerator[Client]:
         skip_auto_headers=_SEND_NOTHING_BY_ITSELF,
     ) as session:
         yield Client(session, settings.timeout_seconds)
-
-
-def is_forbidden(address: str, *, allow_private: bool) -> bool:
-    """Whether nothing is posted to this IP address, or to one that hides in it (mapped, translated, tunnelled)."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return any(
-        one.is_link_local or one.is_multicast or one in _METADATA or not (allow_private or one.is_global)
-        for one in (ip, *_hidden(ip))
-    )
-
-
-def _hidden(ip: _Address) -> Iterator[_Address]:
-    if not isinstance(ip, ipaddress.IPv6Address):
-        return
-    if ip in _NAT64 or int(ip) >> 32 == 0:
-        yield ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    yield from (one for one in (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())) if one is not None)
-
-
-class _ForbiddenAddressError(OSError):
-    """The receiver's address is one that nothing is posted to."""
-
-    def __str__(self) -> str:
-        return "its address is one that nothing is posted to (setting webhooks.allow_private; link-local never)"
-
-
-@final
-class _Sockets:
-    """Makes the sockets to connect with: an address is checked where it is used, so that no name can change between."""
-
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
-
-    def make(self, address: tuple[Any, ...]) -> socket.socket:
-        """The socket for an address of getaddrinfo."""
-        family, kind, protocol, _, place = address
-        if is_forbidden(place[0], allow_private=self._allow_private):
-            raise _ForbiddenAddressError
-        return socket.socket(family, kind, protocol)
-
-
-@final
-class _Resolver(AbstractResolver):
-    """Names by the daemon's own lookups, of which a silent name server holds up none but its own."""
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 aiohttp names them
-    ) -> list[ResolveResult]:
-        """What aiohttp wants to know of a name."""
-        try:
-            found = await net.resolve(host, port)
-        except Unreachable as error:
-            raise OSError(str(error)) from error
-        return [
-            ResolveResult(
-                hostname=host, host=address[0], port=port, family=family, proto=protocol, flags=socket.AI_NUMERICHOST
-            )
-            for family, _, protocol, _, address in found
-        ]
-
-    async def close(self) -> None:
-        """There is nothing to close."""
 
 
 async def _extract(response: aiohttp.ClientResponse) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,13 +62,28 @@ def _api_key(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def _host_name(value: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", value, re.ASCII) is None:
-        raise ValueError("write host names, without a port, for example mail.example.org")
-    return value.lower()
+def _host_names(value: str) -> str:
+    names = [name.strip() for name in value.lower().split(",") if name.strip()]
+    if any(re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name, re.ASCII) is None for name in names):
+        raise ValueError("write host names without a port, separated by commas, for example mail.example.org")
+    return ", ".join(names)
 
 
-HostName = Annotated[str, AfterValidator(_host_name)]
+def _ispdb(value: str) -> str:
+    if value and not re.fullmatch(r"https://[^\s/?#@]+/(?:[^\s?#]+/)?", value):
+        raise ValueError("write it as https://HOST/FOLDER/, or leave it empty to ask nobody")
+    return value
+
+
+def _name_server(value: str) -> str:
+    if value:
+        try:
+            ipaddress.ip_address(host_port(_listen(value))[0])
+        except ValueError:
+            raise ValueError("write it as ADDRESS:PORT, for example 127.0.0.1:53 or [::1]:53") from None
+    return value
+
+
 ListenAddress = Annotated[str, AfterValidator(_listen)]
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
@@ -99,9 +115,14 @@ class ApiSettings(Section):
 
 
 class DashboardSettings(Section):
-    hosts: tuple[HostName, ...] = Field(
-        default=(), description="Names the dashboard is reached by, beside localhost and addresses."
+    hosts: Annotated[str, AfterValidator(_host_names)] = Field(
+        default="", description="Names the dashboard is reached by, beside localhost and addresses."
     )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The same one by one."""
+        return frozenset(self.hosts.split(", "))
 
 
 class ControlSettings(Section):
@@ -122,6 +143,8 @@ class ImapSettings(Section):
     idle_jitter_seconds: float = Field(default=20.0, ge=0, description="Spread around idle_seconds.")
     poll_seconds: float = Field(default=60.0, gt=0, description="Interval for servers without IDLE.")
     sweep_seconds: float = Field(default=60.0, gt=0, description="Interval for a connector's other folders.")
+    compare_seconds: float = Field(default=600.0, gt=0, description="Comparison where changes are not told.")
+    compare_count: int = Field(default=2_000, ge=0, description="Newest mails whose flags are compared then.")
     connect_seconds: float = Field(default=15.0, gt=0, description="Deadline for name, TCP, TLS and greeting.")
     command_seconds: float = Field(default=30.0, gt=0, description="Longest silence while an answer is due.")
     done_seconds: float = Field(default=15.0, gt=0, description="Longest wait for the end of an IDLE.")
@@ -130,6 +153,8 @@ class ImapSettings(Section):
     retry_most_seconds: float = Field(default=600.0, gt=0, description="Longest back-off after failures.")
     max_message_bytes: int = Field(default=100_000_000, ge=1_000, description="Larger mails are kept as headers.")
     buffer_bytes: int = Field(default=8_388_608, ge=65_536, description="Received but not yet stored, a session.")
+    compress: Literal["auto", "always", "never"] = Field(default="auto", description="COMPRESS=DEFLATE (RFC 4978).")
+    connections: int = Field(default=3, ge=1, description="A connector's, with one for new mail in a first load.")
     logins_at_once: int = Field(default=20, ge=1, description="IMAP logins under way at the same time.")
     logins_per_second: float = Field(default=50.0, ge=0, description="IMAP logins begun in a second; 0: no limit.")
     logins_per_host_second: float = Field(default=40.0, ge=0, description="The same at one host; 0: no limit.")
@@ -190,3 +215,15 @@ class WebhookSettings(Section):
     give_up_seconds: float = Field(default=259_200.0, ge=0, le=10**10, description="Older posts are not tried again.")
     keep_seconds: float = Field(default=604_800.0, ge=0, le=10**10, description="Results are kept this long.")
     allow_private: bool = Field(default=True, description="Post to loopback and private addresses, too.")
+
+
+class DiscoverySettings(Section):
+    ispdb: Annotated[str, AfterValidator(_ispdb)] = Field(
+        default="https://autoconfig.thunderbird.net/v1.1/", description="Database of providers; empty: it is not asked."
+    )
+    name_server: Annotated[str, AfterValidator(_name_server)] = Field(
+        default="", description="Name server for SRV and MX records; empty: the system's."
+    )
+    step_seconds: float = Field(default=5.0, gt=0, le=60, description="Deadline of each source of settings.")
+    total_seconds: float = Field(default=8.0, gt=0, le=60, description="Deadline of finding settings.")
+    allow_private: bool = Field(default=False, description="Ask, and find, private addresses, too.")

@@ -26,6 +26,7 @@ from inboxd.sections import (
     ApiSettings,
     ControlSettings,
     DashboardSettings,
+    DiscoverySettings,
     ImapSettings,
     LogSettings,
     MetricsSettings,
@@ -107,6 +108,7 @@ class Settings(BaseSettings):
     relay: RelaySettings = RelaySettings()
     network: NetworkSettings = NetworkSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
 
     @classmethod
     def settings_customise_sources(

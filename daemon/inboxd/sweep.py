@@ -7,6 +7,7 @@ that is otherwise than before is opened. One that cannot be is left out, with it
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from inboxd import logs, metrics, sync
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailboxRefused, MailServerError, NotFound, StoreError
+from inboxd.following import Follower
 from inboxd.imap.choosing import chosen, first_of
 from inboxd.imap.session import Session
 from inboxd.imap.watching import Counts, Watch
@@ -62,6 +64,7 @@ class Sweep:
         self._main = ""
         self._begun = asyncio.Event()
         self._seen: dict[str, Counts] = {}
+        self._compared_until: dict[str, float] = {}  # on the loop's clock; where the server does not tell of changes
         self._refused: dict[str, _Refusal] = {}
         self._failure: str | None = None
         self._transcript: deque[str] = deque(maxlen=_LOG_LINES)
@@ -159,6 +162,7 @@ class Sweep:
             _, counts = await watch.survey()
         for gone in (self._seen.keys() | self._refused.keys()).difference(names):
             self._seen.pop(gone, None)
+            self._compared_until.pop(gone, None)
             self._refused.pop(gone, None)
         return {name: counts.get(name) for name in names}
 
@@ -181,14 +185,19 @@ class Sweep:
             return self._is_due(name)
         if name not in self._seen and await self._is_read(name, counts):
             self._seen[name] = counts
+        if self._compared_until.get(name, math.inf) <= self._clock.time():
+            return True
         return self._seen.get(name) != counts or not (counts.uidnext and counts.uidvalidity)
 
     async def _is_read(self, name: str, counts: Counts) -> bool:
         cursor = await messages.cursor(self._target.store, self._target.connector_id, name)
-        if counts.messages == 0 and counts.uidvalidity:
-            return True
-        if cursor is None or cursor.backfill_below is not None or not counts.uidnext:
+        if cursor is None:
+            return counts.messages == 0 and counts.uidvalidity > 0
+        if cursor.backfill_below is not None or not counts.uidnext or (cursor.modseq or 0) < counts.modseq:
             return False
+        if not counts.modseq:
+            age_seconds = math.inf if cursor.compared_at is None else (utc_now() - cursor.compared_at).total_seconds()
+            self._compared_until[name] = self._clock.time() + self._limits.compare_seconds - age_seconds
         return cursor.uidvalidity == counts.uidvalidity and cursor.last_uid >= counts.uidnext - 1
 
     async def _look(
@@ -198,7 +207,9 @@ class Sweep:
         trigger = Trigger.START if name not in self._seen else Trigger.PUSH if pushed else Trigger.POLL
         try:
             async with self._locks(name):
-                run = await sync.begin(self._target, session, await session.examine(name), trigger)
+                mailbox = await session.examine(name)
+                run = await sync.begin(self._target, session, mailbox, trigger)
+                follower = Follower(run, mailbox, self._limits, self._transcript, mirror=account.mirror)
                 await sync.catch_up(run, terms=account.search_terms)
         except (CommandRefused, MailboxRefused) as error:
             metrics.SYNCS.labels(trigger.value, "failed").inc()
@@ -214,8 +225,11 @@ class Sweep:
         metrics.SYNCS.labels(trigger.value, "ok").inc()
         if run.stored:
             await sync.write_event(run, list(self._transcript))
-            self._log.info("messages_stored", count=len(run.stored), trigger=trigger.value, mailbox=name)
+            self._log.info("messages_stored", count=run.stored, trigger=trigger.value, mailbox=name)
         self._transcript.clear()
+        async with self._locks(name):
+            await follower.look(run)
+        self._compared_until[name] = self._clock.time() + follower.rest_seconds
         await watch.close()
         return bool(run.stored)
 

@@ -8,20 +8,23 @@ stored twice.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from inboxd import backfill, logs, metrics
 from inboxd.errors import CommandMalformed, MailboxRefused
 from inboxd.fetching import Load, Pass, Target, Writer, commit, drain, fetch, note_holes, store_headers
-from inboxd.imap.lines import UidSet
 from inboxd.imap.session import Mailbox, Session
 from inboxd.mails import Cursor, Fetched, Place
-from inboxd.model import EventStatus, EventType, Progress, Trigger
+from inboxd.model import EventId, EventStatus, EventType, Progress, Trigger
 from inboxd.store import cursors, events, messages
+from inboxd.uids import UidSet
 
 WINDOW_COUNT: Final = 5000
 Told = Callable[[Pass], Awaitable[None]] | None
+Beside = Callable[[Pass], AbstractAsyncContextManager[Callable[[], bool]]]
 _log = logs.logger("sync")
 
 
@@ -40,7 +43,7 @@ async def begin(
     cursor = await messages.cursor(target.store, target.connector_id, mailbox.name)
     target.bus.publish(target.inbox_id)  # a pass that ended in its commit may have stored without telling
     if cursor is None or cursor.uidvalidity != mailbox.uidvalidity:
-        renumbered, cursor = cursor, await cursors.begin(target.store, place)
+        renumbered, cursor = cursor, await cursors.begin(target.store, place, modseq=mailbox.modseq)
         if renumbered is not None:
             metrics.UIDVALIDITY_RESETS.inc()
             _log.warning(
@@ -60,11 +63,19 @@ def _stand(run: Pass, cursor: Cursor) -> None:
     run.load = None if below is None else Load(below, below, cursor.backfill_epoch)
 
 
-async def catch_up(run: Pass, *, terms: str | None = None, since: datetime | None = None, told: Told = None) -> None:
+async def catch_up(
+    run: Pass,
+    *,
+    terms: str | None = None,
+    since: datetime | None = None,
+    told: Told = None,
+    beside: Beside | None = None,
+) -> None:
     """Store every message that is not stored yet; with `since`, only those, and nothing is known of others.
 
     New mail goes first. A mailbox that was never read is then loaded newest first; what arrives during that is stored
     in between, in passes of their own, which `told` is given when they are done: without it they count as this one's.
+    `beside` is entered with a load, and says whether new mail is stored from there.
     """
     run.keeps_cursor = since is not None
     if since is not None:
@@ -80,12 +91,17 @@ async def catch_up(run: Pass, *, terms: str | None = None, since: datetime | Non
         if older is None or older.highest >= run.load.below:
             older = await search(run.session, terms, below=run.load.below)
         passed = 0 if terms else max(0, run.exists - len(older))
-        await backfill.load(run, older, passed, WINDOW_COUNT, lambda: _take_live(run, terms, told))
+        async with beside(run) if beside is not None else nullcontext(_nowhere) as elsewhere:
+            await backfill.load(run, older, passed, WINDOW_COUNT, lambda: _between(run, terms, told, elsewhere))
+
+
+def _nowhere() -> bool:
+    return False
 
 
 async def _take(run: Pass, listed: UidSet, above: int) -> None:
     """Store what is listed, all above this UID, oldest first."""
-    known = await messages.considered(run.target.store, run.place, above) if listed else set[int]()
+    known = await messages.considered(run.target.store, run.place, above) if listed else UidSet()
     wanted = listed.without(known)
     run.total += len(wanted)
     run.holes.clear()
@@ -98,19 +114,37 @@ async def _take(run: Pass, listed: UidSet, above: int) -> None:
     await _advance(run, listed.highest)
 
 
-async def _take_live(run: Pass, terms: str | None, told: Told) -> None:
-    """What was announced while a first load runs, in a pass of its own."""
-    live = run.again(Trigger.PUSH, run.session.pushed_at)
-    if told is None:
-        live.event_id, live.trigger = run.event_id, run.trigger
+async def _between(run: Pass, terms: str | None, told: Told, elsewhere: Callable[[], bool]) -> bool:
+    """What was announced while a first load runs; whether it was stored here."""
+    if elsewhere():
+        return False
+    if told is not None:
+        await told(await take_live(run, run.session, terms, run.session.pushed_at))
+        return True
+    live = await take_live(run, run.session, terms, run.session.pushed_at, event_id=run.event_id, trigger=run.trigger)
+    run.note_stored(live.stored, live.ids)
+    return True
+
+
+async def take_live(
+    run: Pass,
+    session: Session,
+    terms: str | None,
+    pushed_at: float | None,
+    *,
+    event_id: EventId | None = None,
+    trigger: Trigger = Trigger.PUSH,
+) -> Pass:
+    """Store what arrived above the first load that `run` is, by any session that has its mailbox open: in a pass of its
+    own. Two at a time do no harm: what one has stored, the other recognises.
+    """
+    live = replace(run.again(trigger, pushed_at), session=session)
+    live.event_id = event_id or live.event_id
     if terms or live.holes or not live.place.uidvalidity or not await _take_new(live):
         await _take(live, await search(live.session, terms, above=live.cursor), live.cursor)
     run.cursor, run.holes = max(run.cursor, live.cursor), live.holes
     run.target.bus.publish(run.target.inbox_id)
-    if told is None:
-        run.stored += live.stored
-    else:
-        await told(live)
+    return live
 
 
 async def search(
@@ -164,7 +198,7 @@ async def _take_new(run: Pass) -> bool:
 
 async def write_event(run: Pass, transcript: list[str]) -> None:
     """Complete the pass's SYNC event: its row was made with the first message, in the same transaction."""
-    count = len(run.stored)
+    count = run.stored
     await events.finish(
         run.target.store,
         run.event_id,

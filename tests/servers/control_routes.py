@@ -203,6 +203,16 @@ def _status(daemon: StandIn, asked: Asked) -> Answer:
     }
 
 
+@_on("GET", "/control/discover")
+def _discover(daemon: StandIn, asked: Asked) -> Answer:
+    address = asked.query["emailAddress"]
+    if "@" not in address:
+        raise RefusalError(400, "emailAddress: write a mail address with a domain, for example name@example.com")
+    if daemon.discovery is None:
+        raise RefusalError(404, "no settings were found for example.com (SRV: none)")
+    return 200, {"emailAddress": address} | daemon.discovery
+
+
 @_on("GET", "/control/watch")
 @_on("POST", "/control/connectors/([^/]+)/(?:test|sync)")
 def _stream(daemon: StandIn, asked: Asked, *_ids: str) -> Answer:
@@ -238,6 +248,14 @@ def _census(rows: list[Row]) -> Row:
     counts = Counter(row["state"] for row in rows)
     states = ("queued", "sending", "deferred", "failed", "unknown")
     return {"counts": {state: counts[state] for state in states}, "oldestWaiting": min(waiting, default=None)}
+
+
+@_on("GET", "/control/emails/([^/]+)")
+def _place(daemon: StandIn, asked: Asked, email_id: str) -> Answer:
+    if all(mail["id"] != email_id for mail in daemon.emails):
+        raise RefusalError(404, f"there is no message {email_id}")
+    place = {"connectorId": None, "mailbox": "[Gmail]/All Mail", "uid": 7, "flags": ["\\Seen"]}
+    return 200, {"id": email_id, **place, "labels": ["Inbox", "Réçus"]}
 
 
 @_on("GET", "/control/outbox")

@@ -57,6 +57,8 @@ class StandIn:
     """What the streaming routes send; None is a keep-alive."""
     hold: threading.Event = field(default_factory=threading.Event)
     """Streaming routes end after their lines once this is set; it is from the start unless a test clears it."""
+    discovery: Row | None = None
+    """What is found for every address; None: nothing is."""
     refuse: str = ""
     """The complaint every change of a connection is answered with."""
     stages: list[Row] = field(default_factory=list[Row])
@@ -93,7 +95,7 @@ class StandIn:
                 "enabled": True,
                 "createdAt": moment(3600),
             }
-        self.parts[row["id"], "imap"] |= {"selectFolder": None, "searchTerms": None, "folders": []}
+        self.parts[row["id"], "imap"] |= {"selectFolder": None, "searchTerms": None, "folders": [], "mirror": False}
         self.parts[row["id"], "sync-settings"] = {
             "id": str(uuid.uuid4()),
             "userId": USER_ID,

@@ -64,6 +64,10 @@ userdb {
   args = uid=$uid gid=$gid home=$base/mail/%Mu
 }
 
+protocol imap {
+  mail_plugins = imap_zlib
+}
+
 service imap-login {
   chroot =
   service_count = 0

@@ -52,7 +52,8 @@ class Mailbox:
     """INBOX of a server. `answers` override whole commands by their name (UID FETCH for one).
 
     `hand_over` makes the FETCH responses of one message; `hooks` run when a command was read, before its answer, and
-    `greet` before the greeting. A `silent` server never announces by itself.
+    `greet` before the greeting. A `silent` server never announces by itself. `flags` are those other than \\Recent.
+    `extra` is said with the answer to EXAMINE, `chatter` in each IDLE; `lines` are the commands with all they ask for.
     """
 
     held: dict[int, bytes] = field(default_factory=dict[int, bytes])
@@ -66,6 +67,10 @@ class Mailbox:
     commands: list[str] = field(default_factory=list[str])
     greet: Callable[[Conversation], Awaitable[None]] | None = None
     silent: bool = False
+    flags: dict[int, str] = field(default_factory=dict[int, str])
+    extra: bytes = b""
+    chatter: bytes = b""
+    lines: list[str] = field(default_factory=list[str])
     connections: int = 0
     open: int = 0
     most_logins: int = 0
@@ -85,6 +90,15 @@ class Mailbox:
     async def deliver(self, *uids: int) -> None:
         """Hold them, and tell whoever idles."""
         self.put(*uids)
+        await self.announce_all()
+
+    async def say(self, line: bytes) -> None:
+        """Say something to whoever idles."""
+        for conversation in tuple(self._idlers):
+            await conversation.send(line + b"\r\n")
+
+    async def announce_all(self) -> None:
+        """Say EXISTS to whoever idles."""
         for conversation in tuple(self._idlers):
             await self.announce(conversation)
 
@@ -118,6 +132,7 @@ class Mailbox:
         assert found, line
         name = found[0].upper()
         self.commands.append(name)
+        self.lines.append(line)
         if hook := self.hooks.get(name):
             await hook(conversation)
         if name in self.answers:
@@ -133,11 +148,13 @@ class Mailbox:
         elif name == "EXAMINE":
             self._said[conversation] = len(self.held)
             untagged = self._examined()
+        elif name == "ENABLE":
+            untagged = f"* ENABLED {arguments}\r\n".encode()
         elif name == "UID SEARCH":
             untagged = b"* SEARCH %s\r\n" % " ".join(map(str, self._chosen(arguments.split()[1]))).encode()
         elif name == "UID FETCH":
             uids, _, items = arguments.partition(" ")
-            untagged = b"".join(self._fetched(uid, "HEADER" in items) for uid in self._chosen(uids))
+            untagged = b"".join(self._fetched(uid, items) for uid in self._chosen(uids))
         elif name == "NOOP" and self._said.get(conversation) != len(self.held):
             await self.announce(conversation)
         elif name == "IDLE":
@@ -151,7 +168,7 @@ class Mailbox:
                 self.uidvalidity,
                 max(self.held, default=0) + 1,
             )
-        return said
+        return said + self.extra
 
     def _chosen(self, uids: str) -> list[int]:
         wanted: set[int] = set()
@@ -162,9 +179,12 @@ class Mailbox:
             wanted |= {uid for uid in self.held if ends[0] <= uid <= ends[1]}
         return sorted(wanted)
 
-    def _fetched(self, uid: int, header_only: bool) -> bytes:
+    def _fetched(self, uid: int, items: str) -> bytes:
         raw = self.held[uid]
-        if header_only:
+        if "BODY" not in items:
+            number = sorted(self.held).index(uid) + 1
+            return f"* {number} FETCH (UID {uid} FLAGS ({self.flags.get(uid, '')}))\r\n".encode()
+        if "HEADER" in items:
             return self.response(uid, raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n", "HEADER")
         return self.hand_over(uid, raw) if self.hand_over else self.response(uid, raw)
 
@@ -174,7 +194,7 @@ class Mailbox:
         return b"* %d FETCH %s%s)\r\n" % (sorted(self.held).index(uid) + 1, head.encode(), raw)
 
     async def _idle(self, conversation: Conversation) -> None:
-        await conversation.send(b"+ idling\r\n")
+        await conversation.send(b"+ idling\r\n", self.chatter)
         if not self.silent and self._said.get(conversation) != len(self.held):
             await self.announce(conversation)
         self._idlers.add(conversation)

@@ -23,7 +23,7 @@ _OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shar
 
 @final
 class PostgresServer:
-    """A running server; every database it makes is new and empty."""
+    """A running server; every database it makes is new."""
 
     def __init__(self, folder: Path, programs: Path, user: str | None) -> None:
         self._folder = folder
@@ -32,10 +32,14 @@ class PostgresServer:
         self._user = user
         self._numbers = count(1)
 
-    def new_database(self) -> str:
-        """The URL of a fresh database."""
+    def new_database(self, like: str | None = None) -> str:
+        """The URL of a fresh database: empty, or a copy of the one at the URL `like`, which nobody uses now."""
         name = f"test_{next(self._numbers)}"
-        self.run("createdb", "--host", str(self._folder), "--username", _ROLE, "--no-password", name)
+        template = [] if like is None else ["--template", like.partition("@/")[2].partition("?")[0]]
+        # Three times as fast as writing it all to the log first, as versions from 15 on do by themselves.
+        strategy = ["--strategy=file_copy"] if int(self._programs.parent.name) >= 15 else []
+        where = ("--host", str(self._folder), "--username", _ROLE, "--no-password")
+        self.run("createdb", *where, *strategy, *template, name)
         return f"postgresql://{_ROLE}@/{name}?host={self._folder}"
 
     def initialise(self) -> None:

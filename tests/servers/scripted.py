@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from servers import LOOPBACK
 
@@ -22,15 +24,24 @@ class Conversation:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._inflater: Any = None
+        self._deflater: Any = None
+        self._inflated = b""
         self.received: list[bytes] = []
 
     async def line(self) -> bytes:
         """The next line, without its CRLF."""
-        line = await self._reader.readline()
+        line = await (self._reader.readline() if self._inflater is None else self._inflated_line())
         if not line.endswith(b"\n"):
             raise EOFError
         self.received.append(line.rstrip(b"\r\n"))
         return self.received[-1]
+
+    async def _inflated_line(self) -> bytes:
+        while b"\n" not in self._inflated and (octets := await self._reader.read(65536)):
+            self._inflated += self._inflater.decompress(octets)
+        line, end, self._inflated = self._inflated.partition(b"\n")
+        return line + end
 
     async def exactly(self, count: int) -> bytes:
         """The next `count` bytes: a client's literal."""
@@ -56,6 +67,8 @@ class Conversation:
     async def send(self, *pieces: bytes, chunk: int | None = None) -> None:
         """Send the pieces joined, in one write; or in writes of `chunk` bytes, each let out before the next."""
         octets = b"".join(pieces)
+        if self._deflater is not None:
+            octets = self._deflater.compress(octets) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
         size = chunk or len(octets) or 1
         for start in range(0, len(octets), size):
             self._writer.write(octets[start : start + size])
@@ -66,6 +79,16 @@ class Conversation:
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """Turn the connection into TLS; call it after the answer to STARTTLS."""
         await self._writer.start_tls(context)
+
+    def start_deflate(self, level: int = 6) -> None:
+        """Compress what is sent from here on, and take lines compressed; call it after the answer to COMPRESS."""
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._deflater = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
+
+    async def raw(self, octets: bytes) -> None:
+        """Send octets as they are, compression or not."""
+        self._writer.write(octets)
+        await self._writer.drain()
 
     async def closed(self) -> None:
         """Until the client closes, reading and forgetting what it still sends."""

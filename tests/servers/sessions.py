@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,10 +54,12 @@ def account_on(port: int, tls: Tls = Tls.NONE, username: str = "user", password:
 
 
 @asynccontextmanager
-async def session(to: Account, within: ImapSettings = LIMITS, trace: Trace | None = None) -> AsyncGenerator[Session]:
+async def session(
+    to: Account, within: ImapSettings = LIMITS, trace: Trace | None = None, folder: Path | None = None
+) -> AsyncGenerator[Session]:
     """A session opened as the workers open theirs."""
     sock = await net.connect(to.host, to.port, within.connect_seconds)
-    async with open_session(sock, to, within, net.tls_context(to), trace) as opened:
+    async with open_session(sock, to, within, net.tls_context(to), trace, folder=folder) as opened:
         yield opened
 
 

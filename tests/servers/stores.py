@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
+import os
+import tempfile
+import threading
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -35,6 +40,7 @@ from inboxd.model import (
 )
 from inboxd.store import connectors, messages
 from inboxd.store.engine import Store, open_store
+from inboxd.store.schema import INSTALLATION
 from servers.postgres import PostgresServer, run_postgres
 
 MORNING = datetime(2026, 5, 4, 8, 30, 0, 123456, tzinfo=UTC)
@@ -48,12 +54,64 @@ def postgres_server() -> Generator[PostgresServer]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database that nobody has opened yet, on each of the two kinds."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'inboxd.db'}"
     server: PostgresServer = request.getfixturevalue("postgres_server")
     return server.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with the schema and nothing in it, on each of the two kinds."""
+    if request.param == "sqlite":
+        return blank_sqlite(tmp_path)
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return blank_postgresql(server)
+
+
+def blank_sqlite(folder: Path) -> str:
+    """The URL of a new inboxd.db in `folder`, as `open_store` leaves one in which nothing was stored.
+
+    A copy: a tenth of the time that the migrations take.
+    """
+    file = folder / "inboxd.db"
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
+        copy.write(_blank_file())
+    return f"sqlite:///{file}"
+
+
+def blank_postgresql(server: PostgresServer) -> str:
+    """The URL of a new database, as `open_store` leaves one in which nothing was stored; a copy, as above."""
+    return server.new_database(_blank_database(server))
+
+
+@functools.cache
+def _blank_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "inboxd.db"
+        _migrate(f"sqlite:///{file}")
+        return file.read_bytes()
+
+
+@functools.cache
+def _blank_database(server: PostgresServer) -> str:
+    url = server.new_database()
+    _migrate(url)
+    return url
+
+
+def _migrate(url: str) -> None:
+    async def run() -> None:
+        async with open_store(url) as opened:
+            # Each copy is an installation of its own: it finds its user's id when it is opened.
+            await opened.write(lambda connection: connection.execute(INSTALLATION.delete()))
+
+    # A loop of its own, wherever the caller runs.
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="migrate")
+    thread.start()
+    thread.join()
 
 
 @pytest_asyncio.fixture

@@ -158,11 +158,18 @@ async def _create(services: Services, id: ConnectorId, wish: Wish) -> Connection
     return await _put(services, stored, created(services, wish, id))
 
 
+async def keep(services: Services, id: ConnectorId, wish: Wish, stored: Connection | None) -> Connection:
+    """Make the connection as wished for, or change the stored one; Invalid as in `created` and `merged`."""
+    if stored is None:
+        return await _put(services, None, created(services, wish, id))
+    return await _put(services, stored, sealed(services, wish, check_way(services, merged(wish, stored))))
+
+
 async def _update(services: Services, id: ConnectorId, wish: Wish) -> Connection:
     stored = await _find(services, id, wish.kind)
     if stored is None:
         raise NotFound(f"connector {id} has no {wish.kind.value.upper()} connection yet; create it with POST")
-    return await _put(services, stored, sealed(services, wish, check_way(services, merged(wish, stored))))
+    return await keep(services, id, wish, stored)
 
 
 async def _put(services: Services, stored: Connection | None, connection: Connection) -> Connection:

@@ -20,6 +20,7 @@ from inboxd.api.wire.control import (
     ControlStatus,
     CreatedKey,
     KeyDto,
+    MailPlace,
     NewKey,
     ProbeQuery,
     ProgressDto,
@@ -33,7 +34,7 @@ from inboxd.bus import Hint
 from inboxd.direct import sync_now
 from inboxd.mails import Message
 from inboxd.matching import LOOK_BACK
-from inboxd.model import Connector, ConnectorId, KeyId, MessageFilter, Progress, Window, utc_now
+from inboxd.model import Connector, ConnectorId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
 from inboxd.outbox import Once
 from inboxd.probe import probe
 from inboxd.services import Services
@@ -105,6 +106,11 @@ async def _rung(hint: Hint) -> bool:
 async def _name_of(services: Services, message: Message) -> str | None:
     found = await connectors.find(services.store, inbox_id=message.inbox_id)
     return found.name if found is not None else None
+
+
+async def get_place(services: Services, id: MessageId) -> MailPlace:
+    """Where a mail lies in its external mailbox, its flags there and its labels."""
+    return MailPlace.of(await messages.get(services.store, id))
 
 
 class _Arrivals:

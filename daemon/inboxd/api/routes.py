@@ -12,6 +12,7 @@ from inboxd.api import (
     connectors,
     contents,
     control,
+    discovery,
     emails,
     flags,
     inboxes,
@@ -309,10 +310,12 @@ def _control(method: str, path: str, handler: Handler, status: int = 200, **kind
 
 _CONTROL: Final = (
     _control("GET", "/status", control.get_status),
+    _control("GET", "/discover", discovery.discover_settings),
     _control("GET", "/watch", control.watch, lines=Arrival),
     _control("POST", "/connectors/{id}/sync", control.sync, lines=SyncLine),
     _control("POST", "/connectors/{id}/test", control.test, lines=StepLine),
     _control("POST", "/connectors/{id}/send", control.send_email),
+    _control("GET", "/emails/{id}", control.get_place),
     _control("GET", "/outbox", outbox.get_outbox),
     _control("GET", "/outbox/{id}", outbox.get_outbox_mail),
     _control("POST", "/outbox/{id}/retry", outbox.retry),

@@ -74,7 +74,7 @@ class _Door:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
-                guard.check_host(request.host, self._services.settings.dashboard.hosts)
+                guard.check_host(request.host, self._services.settings.dashboard.names)
                 if request.method not in {"GET", "HEAD"}:
                     guard.check_origin(request.headers)
                 response = await answer(request)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from inboxd.dashboard import compose, connectors, live, mail, outbox, overview, reader, system
+from inboxd.dashboard import compose, connectors, live, mail, outbox, overview, reader, setup, system
 from inboxd.dashboard.page import Row
 
 ROWS: Final = (
     Row("GET", "/", overview.show),
     Row("GET", "/ui/live", live.stream),
     Row("GET", "/ui/connectors", connectors.show_all),
+    Row("GET", "/ui/connectors/new", setup.ask),
+    Row("POST", "/ui/connectors/new", setup.answer),
     Row("GET", "/ui/connectors/{id}", connectors.show),
+    Row("GET", "/ui/connectors/{id}/edit", setup.edit),
+    Row("POST", "/ui/connectors/{id}/edit", setup.change),
     Row("GET", "/ui/connectors/{id}/log", connectors.show_log),
     Row("POST", "/ui/connectors/{id}/{action}", connectors.act),
     Row("GET", "/ui/events/{event}", connectors.show_event),

@@ -16,6 +16,7 @@ IDLE: Final = timedelta(hours=12)
 LONGEST: Final = timedelta(days=7)
 INVITATION: Final = timedelta(minutes=2)
 MOST: Final = 1000
+_MOST_ASIDE: Final = 8
 
 
 @final
@@ -32,6 +33,7 @@ class Session:
     checked: datetime
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     notices: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    _aside: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]], repr=False)
 
     def tell(self, message: str, kind: str = "good") -> None:
         """Show this on the next page; `kind`: good or bad."""
@@ -41,6 +43,19 @@ class Session:
         """What is to be shown now."""
         taken, self.notices = self.notices, []
         return taken
+
+    def put_aside(self, given: dict[str, str]) -> str:
+        """Keep what a form held until it is asked for by this token; only the last few are kept."""
+        token = secrets.token_urlsafe(12)
+        while len(self._aside) >= _MOST_ASIDE:
+            del self._aside[next(iter(self._aside))]
+        self._aside[token] = dict(given)
+        return token
+
+    def take_up(self, token: str) -> dict[str, str] | None:
+        """What was put aside, None when it is gone."""
+        kept = self._aside.get(token)
+        return None if kept is None else dict(kept)
 
     def once(self) -> str:
         """A token for a form that is to count once."""

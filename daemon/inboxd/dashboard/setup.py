@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, cast
+from uuid import UUID
 
-from inboxd import net
 from inboxd.accounts import open_account, seal_password
 from inboxd.api import connections as connection_handlers
 from inboxd.api import connectors as handlers
 from inboxd.api.wire import codec
 from inboxd.api.wire.codec import MisfitError
 from inboxd.api.wire.connections import (
-    ConnectionOptions,
     CreateConnectorImapConnectionOptions,
     CreateConnectorSmtpConnectionOptions,
 )
@@ -28,22 +27,25 @@ from inboxd.dashboard.page import Answered, Moved, Shown, Visit
 from inboxd.discover.found import Endpoint, Found
 from inboxd.discover.search import discover
 from inboxd.errors import Conflict, Invalid, NotFound
-from inboxd.model import Account, Connection, Connector, ConnectorId, Kind, Step, Tls
+from inboxd.model import Account, Connection, Connector, ConnectorId, Kind, Step
 from inboxd.store import connectors
 
 TLS: Final = (("implicit", "TLS"), ("starttls", "STARTTLS"), ("none", "none"))
 _FIELDS: Final = (
     "name", "email", "password",
-    "imap_host", "imap_port", "imap_tls", "imap_user", "smtp_host", "smtp_port", "smtp_tls", "smtp_user", "smtp_password",
+    "imap_host", "imap_port", "imap_tls", "imap_user",
+    "smtp_host", "smtp_port", "smtp_tls", "smtp_user", "smtp_password",
     "folders", "search_terms", "ssl_trust", "local_host_name",
 )  # fmt: skip
 _MODELS: Final = {Kind.IMAP: CreateConnectorImapConnectionOptions, Kind.SMTP: CreateConnectorSmtpConnectionOptions}
-_PASSWORDS: Final = ("password", "smtp_password")
+_NOBODY: Final = ConnectorId(UUID(int=0))
 
 
 async def ask(visit: Visit) -> Shown:
     """The first question: whose mailbox."""
-    return _form(visit, dict.fromkeys(_FIELDS, "") | {"email": visit.given("email")}, manual=visit.given("manual") == "1")
+    return _form(
+        visit, dict.fromkeys(_FIELDS, "") | {"email": visit.given("email")}, manual=visit.given("manual") == "1"
+    )
 
 
 async def answer(visit: Visit) -> Answered:
@@ -88,7 +90,7 @@ async def change(visit: Visit) -> Answered:
         return _form(visit, given, mistake=str(error), connector=connector)
 
 
-# --- the steps ------------------------------------------------------------------------------------------------------------
+# --- the steps -------------------------------------------------------------------------------------------------------
 
 
 async def _find(visit: Visit, given: dict[str, str]) -> Shown:
@@ -156,7 +158,7 @@ async def _keep_connection(visit: Visit, id: ConnectorId, kind: Kind, wish: Wish
         remove = connection_handlers.delete_imap if kind is Kind.IMAP else connection_handlers.delete_smtp
         await remove(visit.services, id)
     else:
-        await connection_handlers.put(visit.services, id, wish, stored)
+        await connection_handlers.keep(visit.services, id, wish, stored)
 
 
 async def _accounts(visit: Visit, given: Mapping[str, str], connector: Connector | None) -> list[Account]:
@@ -177,7 +179,7 @@ async def _accounts(visit: Visit, given: Mapping[str, str], connector: Connector
     return accounts
 
 
-# --- between the form and the models ----------------------------------------------------------------------------------------
+# --- between the form and the models ---------------------------------------------------------------------------------
 
 
 def _given(visit: Visit) -> dict[str, str]:

@@ -13,6 +13,7 @@ from inboxd.errors import MailServerError, ProtocolError
 from inboxd.imap.lines import Part, Skipped, printable
 
 ANSWER_BYTES: Final = 64 << 20  # of the responses one command collects, or that nobody asked for
+aioimaplib.Commands["COMPRESS"] = aioimaplib.Cmd("COMPRESS", ("AUTH", "SELECTED"), aioimaplib.Exec.is_sync)
 aioimaplib.Commands["NOTIFY"] = aioimaplib.Cmd("NOTIFY", ("AUTH", "SELECTED"), aioimaplib.Exec.is_sync)
 _PART_BYTES: Final = 200  # what a short response costs beside its octets
 
@@ -23,7 +24,12 @@ def cost_bytes(response: list[Part]) -> int:
 
 
 class Asked(aioimaplib.Command):
-    """A command that collects the untagged responses meant for it, each whole: line, literal, line, …"""
+    """A command that collects the untagged responses meant for it, each whole: line, literal, line, …
+
+    `spools`: large literals go to a file on their way to it.
+    """
+
+    spools = False
 
     def __init__(
         self, name: str, tag: str, *args: str, prefix: str = "", answer: str = "", room_bytes: int | None = None
@@ -62,6 +68,13 @@ class Asked(aioimaplib.Command):
     def proceed(self, _challenge: bytes) -> bytes | None:
         """What to send, as a line, after a continuation request; None sends nothing. ProtocolError on nonsense."""
         return None
+
+    def make_way(self) -> bool:
+        """End a command that waits for nothing but its end, so that another can be sent behind it; whether it is one.
+
+        (RFC 3501 §5.5: a client may go on before the answer came, where no answer could be taken for another's.)
+        """
+        return False
 
     @property
     def done(self) -> bool:

@@ -71,7 +71,7 @@ def _folder(response: Sequence[Part]) -> Folder | None:
     attributes = list_in(tokens)
     delimiter, bare = next(tokens, (b"NIL", True))
     name, _ = next(tokens, (Skipped(0), True))
-    if isinstance(name, Skipped) or isinstance(delimiter, Skipped):
+    if not isinstance(name, bytes) or not isinstance(delimiter, bytes):
         return None
     shown = decode_utf7(name.decode("utf-8", "replace"))
     if not shown or _UNSENDABLE.search(shown):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
 from inboxd.errors import Invalid, ProtocolError
+from inboxd.mails import Spooled
+from inboxd.uids import MAX_UID, UidSet
 
 _UNSAFE = re.compile(r"[\x00\r\n]")
 _CODE = re.compile(rb" *\[([A-Za-z0-9.-]+)(?: ([^\]]*))?\]")
@@ -24,11 +25,7 @@ _FLAG = re.compile(r"\\?[A-Za-z0-9!#$&'+,./:;<=>?@^_`|~-]{1,100}")
 _TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"|\\?\Z)|([()])|([^\s()"]+)', re.DOTALL)
 _ALL = re.compile(rb"(?:^|\s)ALL\s+(\S+)", re.IGNORECASE)
 _ASIDE = re.compile(rb"\([^)]*(?:\)|\Z)")
-_SLICE_BYTES: Final = 256 << 10
 _MOST_TOKENS: Final = 10_000  # of a FETCH response: a message's flags, mostly
-_MOST_RANGES: Final = 2_000_000  # of UIDs that a server lists: some 200 MB
-RANGES_AT_ONCE: Final = 400  # some servers take lines of 8,000 octets (RFC 7162 §4 asks for that much)
-MAX_UID: Final = 4_294_967_295
 
 
 def quoted(text: str, field: str) -> str:
@@ -158,7 +155,7 @@ class Skipped:
     size: int
 
 
-Part = bytes | Skipped
+Part = bytes | Skipped | Spooled
 
 
 @final
@@ -171,6 +168,7 @@ class FetchAnswer:
     received_at: datetime | None
     size: int | None
     body: Part | None
+    labels: tuple[bytes, ...] = ()
 
 
 def first_line(response: Sequence[Part]) -> bytes:
@@ -227,7 +225,8 @@ def _answer(items: dict[str, Part | list[bytes]]) -> FetchAnswer:
         flags=tuple(flag.decode("utf-8", "replace") for flag in flags) if isinstance(flags, list) else (),
         received_at=internal_date(received) if isinstance(received, bytes) else None,
         size=_number(items.get("RFC822.SIZE")),
-        body=body if isinstance(body, bytes | Skipped) else None,
+        body=body if isinstance(body, bytes | Skipped | Spooled) else None,
+        labels=tuple(labels) if isinstance(labels := items.get("X-GM-LABELS"), list) else (),
     )
 
 
@@ -253,134 +252,11 @@ def tokens_of(parts: Sequence[Part]) -> Iterator[tuple[Part, bool]]:
                 yield found.group(2) or found.group(3), True
 
 
-@final
-class UidSet:
-    """Sorted UIDs kept as ranges, so that a mailbox of millions costs little; `str` is IMAP's sequence-set."""
-
-    __slots__ = ("ranges",)
-
-    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        self.ranges = list(ranges)
-
-    @classmethod
-    def of(cls, uids: Iterable[int]) -> UidSet:
-        """The set of some UIDs in any order."""
-        return cls(_merged((uid, uid) for uid in sorted(uids)))
-
-    @classmethod
-    def joined(cls, sets: Iterable[UidSet]) -> UidSet:
-        """Everything in any of the sets."""
-        return cls(_merged(sorted(pair for uids in sets for pair in uids.ranges)))
-
-    @classmethod
-    def parse(cls, text: bytes) -> UidSet:
-        """A sequence-set as a server writes it (`1:4,9`); ProtocolError when it is none, or has too many parts."""
-
-        def ranges(part: bytes) -> list[tuple[int, int]]:
-            ends = [item.partition(b":") for item in part.split(b",")]
-            lows, highs = _uids([low for low, _, _ in ends]), _uids([high or low for low, _, high in ends])
-            return _merged(sorted((min(ab), max(ab)) for ab in zip(lows, highs, strict=True)))
-
-        return cls(_by_slices(text, b",", ranges))
-
-    def __len__(self) -> int:
-        return sum(last - first + 1 for first, last in self.ranges)
-
-    def __contains__(self, uid: int) -> bool:
-        at = bisect_right(self.ranges, (uid, MAX_UID)) - 1
-        return at >= 0 and uid <= self.ranges[at][1]
-
-    def __iter__(self) -> Iterator[int]:
-        for first, last in self.ranges:
-            yield from range(first, last + 1)
-
-    def __str__(self) -> str:
-        return ",".join(str(a) if a == b else f"{a}:{b}" for a, b in self.ranges)
-
-    def above(self, uid: int) -> UidSet:
-        """Those greater than `uid`: `n:*` always names the last message too (RFC 3501 §6.4.8)."""
-        return UidSet(pair if pair[0] > uid else (uid + 1, pair[1]) for pair in self.ranges if pair[1] > uid)
-
-    def without(self, uids: set[int]) -> UidSet:
-        """Those not in `uids`."""
-        gone = UidSet.of(uids).ranges
-        left: list[tuple[int, int]] = []
-        at = 0
-        for first, last in self.ranges:
-            while at < len(gone) and gone[at][0] <= last:
-                low, high = gone[at]
-                if low > first:
-                    left.append((first, low - 1))
-                first = max(first, high + 1)
-                if high > last:
-                    break
-                at += 1
-            if first <= last:
-                left.append((first, last))
-        return UidSet(left)
-
-    def chunks(self, most: int) -> Iterator[UidSet]:
-        """The same UIDs, ascending, in sets of at most `most`, and of few enough ranges for a command line."""
-        chunk, room = UidSet(), most
-        for first, last in self.ranges:
-            while first <= last:
-                stop = min(last, first + room - 1)
-                chunk.ranges.append((first, stop))
-                room -= stop - first + 1
-                first = stop + 1
-                if room == 0 or len(chunk.ranges) == RANGES_AT_ONCE:
-                    yield chunk
-                    chunk, room = UidSet(), most
-        if chunk.ranges:
-            yield chunk
-
-    @property
-    def highest(self) -> int:
-        """The greatest UID, 0 when the set is empty."""
-        return self.ranges[-1][1] if self.ranges else 0
-
-
-def _merged(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted ranges with those joined that overlap or touch."""
-    merged: list[tuple[int, int]] = []
-    for pair in pairs:
-        if merged and pair[0] <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(pair[1], merged[-1][1]))
-        else:
-            merged.append(pair)
-    return merged
-
-
-def _by_slices(
-    text: bytes, separator: bytes, ranges: Callable[[bytes], list[tuple[int, int]]]
-) -> list[tuple[int, int]]:
-    """The merged `ranges` of a text, taken a part at a time: the words of a list of millions would fill gigabytes."""
-    found: list[tuple[int, int]] = []
-    at = 0
-    while at <= len(text):
-        stop = text.find(separator, at + _SLICE_BYTES)
-        stop = len(text) if stop < 0 else stop
-        found += ranges(text[at:stop])
-        if len(found) > _MOST_RANGES:
-            raise ProtocolError("search", "the server's list of messages is too long")
-        at = stop + 1
-    return _merged(sorted(found))
-
-
-def _uids(words: Sequence[bytes]) -> list[int]:
-    if all(map(bytes.isdigit, words)) and max(map(len, words), default=0) <= 10:
-        found = [*map(int, words)]
-        if max(found, default=0) <= MAX_UID:
-            return found
-    raise ProtocolError("search", "the server sent something other than UIDs")
-
-
 def parse_search(line: bytes) -> UidSet | None:
     """The UIDs of a SEARCH or ESEARCH response (RFC 4731); None when the line is neither."""
     name = line[2:30].split(b" ", 1)[0].upper()
     if name == b"SEARCH" or line[2:30].strip().upper() == b"SEARCH":
-        rest = _ASIDE.sub(b"", line[9:])  # CONDSTORE appends (MODSEQ n)
-        return UidSet(_by_slices(rest, b" ", lambda part: UidSet.of(_uids(part.split())).ranges))
+        return UidSet.parse_words(_ASIDE.sub(b"", line), 9)  # CONDSTORE appends (MODSEQ n)
     if name == b"ESEARCH":
         found = _ALL.search(_ASIDE.sub(b"", line[10:]))
         return UidSet.parse(found.group(1)) if found else UidSet()

@@ -25,6 +25,7 @@ class Link:
         self.protocol = protocol
         self._host = host
         self._silence_seconds = silence_seconds
+        self.round_trip_seconds = 0.0  # the quickest answer while logging in
 
     def tag(self) -> str:
         """A fresh tag."""
@@ -63,10 +64,12 @@ class Link:
 
         ServerSaidBye as soon as it did and the condition is not met by what it said before.
         """
-        protocol = self.protocol
-        protocol.silence_seconds = silence_seconds or self._silence_seconds
+        protocol, patience = self.protocol, self.protocol.patience
+        patience.silence_seconds = silence_seconds or self._silence_seconds
+        patience.watched = watched
+        counted = watched and not patience.is_held
         try:
-            async with asyncio.timeout(protocol.silence_seconds if watched else None) as protocol.watch:
+            async with asyncio.timeout(patience.silence_seconds if counted else None) as patience.watch:
                 while not met():
                     if protocol.bye is not None:
                         protocol.abort(protocol.bye)
@@ -75,11 +78,11 @@ class Link:
                     protocol.news.clear()
                     await protocol.news.wait()
         except TimeoutError as error:
-            stalled = Stalled("answer", f"{self._host} did not answer in {protocol.silence_seconds:g} s")
+            stalled = Stalled("answer", f"{self._host} did not answer in {patience.silence_seconds:g} s")
             protocol.abort(stalled)
             raise stalled from error
         finally:
-            protocol.watch = None
+            patience.watch = None
 
 
 def check(command: Asked) -> None:

@@ -7,10 +7,11 @@ import functools
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final, final
 
-from inboxd import metrics
+from inboxd import __version__, metrics, providers
 from inboxd.errors import (
     AuthRefused,
     CommandRefused,
@@ -49,13 +50,15 @@ async def open_session(
     context: ssl.SSLContext | None,
     trace: Trace | None = None,
     reached: Reached = _ignore,
+    folder: Path | None = None,
 ) -> AsyncGenerator[Session]:
     """A logged-in session over a connected socket, which it takes over and closes.
 
-    `reached` hears of each stage done: tls, greeting, login, with what is worth telling. Raises MailServerError, each
+    `reached` hears of each stage done: tls, greeting, login, with what is worth telling. Large messages go to a file in
+    `folder` as they come, into memory without one. Raises MailServerError, each
     with its stage: TlsFailed, TlsMissing, Insecure, AuthRefused, Throttled, Stalled, ConnectionLost, ProtocolError.
     """
-    protocol = Protocol(trace, limits.max_message_bytes)
+    protocol = Protocol(trace, limits.max_message_bytes, folder)
     link = Link(protocol, account.host, limits.command_seconds)
     opening = _Opening(link, account, reached)
     metrics.SESSIONS.inc()
@@ -66,7 +69,10 @@ async def open_session(
         except TimeoutError as error:
             raise Stalled("greeting", opening.silence(limits.connect_seconds)) from error
         await opening.log_in()
-        yield Session(link, limits, opening.capabilities, opening.tls)
+        session = Session(link, limits, opening.capabilities, opening.tls)
+        if limits.compress == "always":
+            await session.compress()
+        yield session
     finally:
         metrics.SESSIONS.dec()
         link.abort()
@@ -126,7 +132,10 @@ class _Opening:
         self._protocol.state = "NONAUTH" if word.upper() == b"OK" else "AUTH"
 
     async def _ask_capabilities(self) -> None:
+        asked_at = self._protocol.clock.time()
         command = await self._link.run(Asked("CAPABILITY", self._link.tag()))
+        took = self._protocol.clock.time() - asked_at
+        self._link.round_trip_seconds = min(took, self._link.round_trip_seconds or took)
         lines = [line for r in command.responses if (line := first_line(r))[:13].upper() == b"* CAPABILITY "]
         listed = b" ".join(line[13:_CAPABILITY_BYTES] for line in lines[:_CAPABILITY_LINES])
         self.capabilities = _capabilities(listed)
@@ -183,6 +192,13 @@ class _Opening:
         self._protocol.state = "AUTH"
         self._reached("login", mechanism)
         await self._ask_capabilities()
+        await self._introduce()
+
+    async def _introduce(self) -> None:
+        """Say who asks, by name and version alone, where mailboxes open only to who did (RFC 2971)."""
+        if "ID" in self.capabilities and providers.quirks(self._account.host).wants_id:
+            with suppress(CommandRefused):
+                await self._link.run(Asked("ID", self._link.tag(), f'("name" "inboxd" "version" "{__version__}")'))
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, cast
 
 from aioimaplib import aioimaplib
@@ -22,28 +23,31 @@ from aioimaplib import aioimaplib
 from inboxd import metrics
 from inboxd.errors import ConnectionLost, MailServerError, ProtocolError, ServerSaidBye
 from inboxd.imap.asked import ANSWER_BYTES, Asked, cost_bytes
+from inboxd.imap.changes import gone_count
+from inboxd.imap.deflate import Inflating, packed
 from inboxd.imap.lines import (
     Part,
     Skipped,
     continued_literal_size,
     first_line,
+    is_fetch,
     literal_size,
     printable,
     response_code,
 )
+from inboxd.imap.literal import Literal
+from inboxd.imap.patience import Patience
+from inboxd.spool import Spool
 
-_SCRATCH: Final = bytearray(256 << 10)  # one for all sessions: a read is filled and consumed without a pause
-_SCRATCH_VIEW: Final = memoryview(_SCRATCH)
+_SCRATCH_VIEW: Final = memoryview(bytearray(256 << 10))  # one for all: a read is filled and consumed without a pause
 _LINE_BYTES: Final = 256 << 10  # of all lines of a response together
 _LIST_LINE_BYTES: Final = 32 << 20  # SEARCH of a mailbox of millions is one line
 _PARTS: Final = 512
-_PIECES: Final = 64  # of a literal; more are joined when they are small, for each costs memory beside its octets
-_PIECE_BYTES: Final = 4096
 _LITERAL_ALWAYS_BYTES: Final = 1 << 20
+_BACKLOG_BYTES: Final = 4 << 20  # of a literal that comes faster than the disk takes it
 _LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
-_SLOWEST_BYTES_PER_SECOND: Final = 1000
-_PATIENCE: Final = 10  # a command may take this many times the longest silence, and a second more a kilobyte
+_ENDS: Final = ((b"OK", b"NO", b"BAD"), (b"OK",))  # of a command; of one that made way
 _BYTES_IN = metrics.IMAP_BYTES.labels("in")
 _BYTES_OUT = metrics.IMAP_BYTES.labels("out")
 
@@ -53,40 +57,36 @@ Trace = Callable[[str], None]
 class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
     """One IMAP connection.
 
-    `pushes` counts EXISTS, `arrivals` what they added; `news` is set by anything a waiter may care for. `bye` is set
-    once the server said it: nothing more is to be expected then. `writable` is off while much waits to be written.
+    `pushes` counts EXISTS, `arrivals` what they added, `changes` what was said of messages known before; `news` is set
+    by anything a waiter may care for. After `bye` nothing more is to be expected. `writable` is off while much waits.
+    `leaving` has made way for the command under way, and its answer is still to come before that one's.
     """
 
-    def __init__(self, trace: Trace | None, literal_bytes: int) -> None:
+    def __init__(self, trace: Trace | None, literal_bytes: int, folder: Path | None = None) -> None:
         self.clock = asyncio.get_running_loop()
         super().__init__(self.clock)
         del self.idle_queue, self._idle_event, self.state_condition  # of no use here, and 5 KB a session
         self.trace = trace
         self.literal_limit_bytes = literal_bytes
+        self._folder = folder  # of large literals
         self.hidden: tuple[bytes, ...] = ()  # while logging in: what no answer may repeat into logs and errors
         self.greeting: bytes | None = None
         self.failure: MailServerError | None = None
         self.news = asyncio.Event()
-        self.watch: asyncio.Timeout | None = None
-        self.silence_seconds = 30.0
-        self.pushes = self.arrivals = self.exists = 0
+        self.patience = Patience(self.clock)
+        self.pushes = self.arrivals = self.exists = self.changes = 0
         self.pushed_at = 0.0
         self.disturbed = False
         self.bye: ServerSaidBye | None = None
+        self.leaving: Asked | None = None
         self.alerts: list[str] = []
         self.overhear: Callable[[list[Part]], None] | None = None  # is shown every untagged response
-        self.last_received = self.clock.time()
-        self.received_bytes = 0
         self._partial = bytearray()
         self._response: list[Part] = []
-        self._lines_bytes = self._unasked_bytes = self._literal_bytes = 0
-        self._missing_bytes = 0  # of the literal, which is collected in pieces or skipped
-        self._pieces: list[bytes] = []
-        self._skipping: Skipped | None = None
-        self._upgrading = self._lost = False
-        self._begun_at = self.clock.time()
-        self._begun_bytes = 0
-        self._held_at = 0.0
+        self._lines_bytes = self._unasked_bytes = 0
+        self._literal: Literal | None = None
+        self._disk_holds = self._upgrading = self._lost = False
+        self._inflating: Inflating | None = None
         self.writable = True
 
     # --- the transport's side ---------------------------------------------------------------------------------------
@@ -114,6 +114,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._literal = None
         if self.bye is not None:
             self._fail(self.bye)
         elif exc is not None:
@@ -140,41 +141,31 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     # --- bytes to responses -----------------------------------------------------------------------------------------
 
-    def _note(self, count: int) -> None:
-        now = self.clock.time()
-        self.last_received = now
-        self.received_bytes += count
-        _BYTES_IN.inc(count)
-        if self.watch is not None and self.watch.when() is not None and not self.watch.expired():
-            self.watch.reschedule(min(now + self.silence_seconds, self._allowed_until()))
-
-    def _allowed_until(self) -> float:
-        """A server that drips single bytes is never silent: it must average a kilobyte a second all the same."""
-        grown = (self.received_bytes - self._begun_bytes) / _SLOWEST_BYTES_PER_SECOND
-        return self._begun_at + _PATIENCE * self.silence_seconds + grown
-
     def hold(self) -> None:
         """Read nothing more for the present; the server's silence is then ours and not counted."""
-        self._held_at = self.clock.time()
-        if self.watch is not None and not self.watch.expired():
-            self.watch.reschedule(None)
-        self.transport.pause_reading()
+        if self.patience.hold():
+            (self._inflating or self.transport).pause_reading()
 
     def go_on(self) -> None:
-        """Read again after `hold`."""
-        self._begun_at += self.clock.time() - self._held_at
-        if self.failure is None:
-            self.transport.resume_reading()
+        """Read again, once this was called for each `hold`."""
+        if self.patience.go_on() and self.failure is None:
+            (self._inflating or self.transport).resume_reading()
 
     def _feed(self, data: bytes) -> None:
-        end = len(data)
-        self._note(end)
-        at = 0
+        _BYTES_IN.inc(len(data))
+        self.patience.note(len(data))
+        (self._read if self._inflating is None else self._inflating.take)(data)
+
+    def _read(self, data: bytes) -> None:
+        at, end, inflating = 0, len(data), self._inflating
         while at < end and self.failure is None:
+            if self._inflating is not None and inflating is None:  # this came together with the answer to COMPRESS
+                self._inflating.take(data[at:])
+                return
             if self._upgrading:
                 self.abort(ProtocolError("starttls", "the server sent bytes before the TLS handshake"))
-            elif self._missing_bytes:
-                at = self._collect(data, at, end)
+            elif self._literal is not None:
+                at = self._collect(self._literal, data, at, end)
             elif self._partial or self._response or (taken := self._take_whole(data, at)) == at:
                 at = self._take_line(data, at, end)
             else:
@@ -212,25 +203,27 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         return stop + 1
 
     def _may_be_long(self, piece: bytes, count: int) -> bool:
-        start = bytes(self._partial[:9]) + piece[:9]
-        return (
-            not self._response and count <= _LIST_LINE_BYTES and start.upper().startswith((b"* SEARCH", b"* ESEARCH"))
-        )
+        listing = (bytes(self._partial[:9]) + piece[:9]).upper().startswith((b"* SEARCH", b"* ESEARCH"))
+        return listing and not self._response and count <= _LIST_LINE_BYTES
 
-    def _collect(self, data: bytes, at: int, end: int) -> int:
-        count = min(self._missing_bytes, end - at)
-        self._missing_bytes -= count
-        if self._skipping is None:
-            self._pieces.append(data[at : at + count])
-            if len(self._pieces) > _PIECES + (self._literal_bytes - self._missing_bytes) // _PIECE_BYTES:
-                self._pieces = [b"".join(self._pieces)]
-        if self._missing_bytes == 0:
-            self._end_literal()
-        return at + count
+    def _collect(self, literal: Literal, data: bytes, at: int, end: int) -> int:
+        stop = literal.take(data, at, end)
+        self._hold_for(literal.backlog_bytes)
+        if literal.missing_bytes == 0:
+            self._response.append(literal.part())
+            self._literal = None
+        return stop
 
-    def _end_literal(self) -> None:
-        self._response.append(self._skipping or b"".join(self._pieces))
-        self._skipping, self._pieces = None, []
+    def _spool(self, size: int) -> Spool:
+        assert self._folder is not None
+        return Spool(self._folder, size, self._hold_for)
+
+    def _hold_for(self, backlog_bytes: int) -> None:
+        """Read nothing more while much of a literal waits for the disk."""
+        holds = backlog_bytes > _BACKLOG_BYTES
+        if holds != self._disk_holds:
+            self._disk_holds = holds
+            (self.hold if holds else self.go_on)()
 
     def _on_line(self, line: bytes) -> None:
         if self.hidden and not line.upper().startswith(b"* CAPABILITY"):
@@ -250,14 +243,17 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         elif len(self._response) > _PARTS:
             self.abort(ProtocolError("read", "the server sent a response with too many literals"))
         else:
-            self._skipping = Skipped(size) if size > self._literal_room() else None
-            self._literal_bytes = self._missing_bytes = size
-            if size == 0:
-                self._end_literal()
+            self._begin_literal(size)
+
+    def _begin_literal(self, size: int) -> None:
+        spools = self._folder is not None and (command := self.pending) is not None and command.spools
+        self._literal = Literal(size, self._literal_room(), self._spool if spools else None)
+        if size == 0:
+            self._collect(self._literal, b"", 0, 0)
 
     def _literal_room(self) -> int:
         """The limit is of all literals of a response together."""
-        kept = sum(len(part) for part in self._response[1::2] if isinstance(part, bytes))
+        kept = sum(len(part) for part in self._response[1::2] if not isinstance(part, Skipped))
         return max(self.literal_limit_bytes, _LITERAL_ALWAYS_BYTES) - kept
 
     def note_line(self, line: bytes) -> None:
@@ -312,8 +308,10 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self.exists = int(word)
             self.pushes += 1
             self.pushed_at = self.clock.time()
-        elif word.isdigit() and rest.upper() == b"EXPUNGE":
-            self.exists = max(0, self.exists - 1)
+        elif (gone := gone_count(line)) is not None:
+            self.exists, self.changes = max(0, self.exists - gone), self.changes + 1
+        elif len(response) == 1 and is_fetch(line):
+            self.changes += 1
         elif kind in (b"OK", b"NO", b"BAD", b"BYE"):
             self._on_status(kind, rest)
         if self.overhear is not None:
@@ -333,14 +331,19 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
 
     def _response_done(self, line: bytes) -> None:
         tag, _, status = line.partition(b" ")
-        command = self.pending
-        if command is None or command.tag.encode() != tag or status[:3].upper().rstrip() not in (b"OK", b"NO", b"BAD"):
+        command, word = self.leaving or self.pending, status[:3].upper().rstrip()
+        if command is None or command.tag.encode() != tag or word not in _ENDS[command is self.leaving]:
             self.abort(ProtocolError("read", "the server answered a command that was not asked", reply=printable(line)))
             return
-        if command.name == "STARTTLS" and status[:2].upper() == b"OK":
+        if command is self.leaving:
+            self.leaving = None
+            return
+        if command.name == "STARTTLS" and word == b"OK":
             self._upgrading = True
             self.transport.pause_reading()
-        super()._response_done(tag + b" " + status[:3].upper().rstrip() + b" " + status[3:].lstrip())
+        elif command.name == "COMPRESS" and word == b"OK":
+            self._inflating = Inflating(self.transport, self._read, self.abort)
+        super()._response_done(tag + b" " + word + b" " + status[3:].lstrip())
 
     def _continuation(self, line: bytes) -> None:
         command = self.pending
@@ -355,6 +358,8 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if self.failure is not None:
             raise self.failure
         rule = aioimaplib.Commands[command.name]
+        if self.pending is not None and self.pending.make_way():
+            self.leaving, self.pending_sync_command = self.pending, None
         if self.state not in rule.valid_states or self.pending is not None:
             raise ProtocolError("command", f"{command.name} cannot be sent in state {self.state}")
         if rule.exec == aioimaplib.Exec.is_sync:
@@ -363,29 +368,28 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
             self.pending_async_commands[command.untagged_resp_name] = command
         self.news.clear()
         self._unasked_bytes = 0
-        self._start_clock()
+        self.patience.begin()
         self._write(f"{command.line}\r\n".encode(), f"C: {shown or command.line}")
 
     def send_line(self, line: str) -> None:
         """Send a line outside any command, such as DONE."""
-        self._start_clock()
+        self.patience.begin()
         self._write(f"{line}\r\n".encode(), f"C: {line}")
 
     def send_block(self, octets: bytes | memoryview) -> None:
         """Send a piece of a literal; the next one when the transport is `writable` again."""
-        self._start_clock()
-        _BYTES_OUT.inc(len(octets))
-        self.transport.write(octets)
-
-    def _start_clock(self) -> None:
-        """The server's time to answer begins; an IDLE lasts as long as it likes, its DONE does not."""
-        self._begun_at, self._begun_bytes = self.clock.time(), self.received_bytes
+        self.patience.begin()
+        self._send(octets)
 
     def _write(self, line: bytes, shown: str) -> None:
         if self.trace is not None:
             self.trace(printable(shown.encode()))
-        _BYTES_OUT.inc(len(line))
-        self.transport.write(line)
+        self._send(line)
+
+    def _send(self, octets: bytes | memoryview) -> None:
+        sent = octets if self._inflating is None else packed(octets)
+        _BYTES_OUT.inc(len(sent))
+        self.transport.write(sent)
 
     def secured(self, transport: asyncio.BaseTransport) -> None:
         """STARTTLS is done: go on over the encrypted `transport`, with nothing remembered from before."""

@@ -10,13 +10,15 @@ from datetime import datetime
 from typing import Final, final
 
 from inboxd import metrics
-from inboxd.errors import CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
-from inboxd.imap.asked import Asked, cost_bytes
+from inboxd.errors import CommandMalformed, CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
+from inboxd.imap.asked import Asked
+from inboxd.imap.changes import Changes, modseq_of
+from inboxd.imap.deflate import Line
 from inboxd.imap.filing import append
 from inboxd.imap.folders import Folder, folders_in
+from inboxd.imap.idling import Idle
+from inboxd.imap.labels import OFFER
 from inboxd.imap.lines import (
-    Part,
-    UidSet,
     first_line,
     is_fetch,
     mailbox_argument,
@@ -30,6 +32,7 @@ from inboxd.imap.lines import (
 from inboxd.imap.link import Link, check
 from inboxd.imap.stream import Fetch, Stream
 from inboxd.sections import ImapSettings
+from inboxd.uids import UidSet
 
 _LOGOUT_SECONDS: Final = 2.0
 _HEADER_ASIDE_BYTES: Final = 2 << 20  # what may come beside the largest header there is room for
@@ -42,12 +45,16 @@ _GONE_WORDS: Final = ("doesn't exist", "does not exist", "not found", "unknown m
 @final
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A mailbox as EXAMINE showed it. `uidvalidity` and `uidnext` are 0 where the server would not say."""
+    """A mailbox as EXAMINE showed it. `uidvalidity`, `uidnext` and `modseq` are 0 where the server would not say.
+
+    `modseq` (HIGHESTMODSEQ, RFC 7162) moves with each change of a message.
+    """
 
     name: str
     exists: int
     uidvalidity: int
     uidnext: int
+    modseq: int = 0
 
 
 @final
@@ -60,6 +67,10 @@ class Session:
         self._limits = limits
         self.capabilities = capabilities
         self.tls = tls
+        self.tells_vanished: bool | None = None  # whether QRESYNC is on; None: not asked for yet
+        self._counts_changes = bool({"CONDSTORE", "QRESYNC"} & capabilities)
+        self._line = Line(link.round_trip_seconds)
+        self._compressible = "COMPRESS=DEFLATE" in capabilities
 
     @property
     def link(self) -> Link:
@@ -77,6 +88,16 @@ class Session:
         return self._protocol.arrivals
 
     @property
+    def changes(self) -> int:
+        """How often the server has said anything of messages known before: new flags, or that they are gone."""
+        return self._protocol.changes
+
+    @property
+    def exists(self) -> int:
+        """How many messages the open mailbox holds, as far as the server has said."""
+        return self._protocol.exists
+
+    @property
     def pushed_at(self) -> float:
         """When it last did, on the loop's clock."""
         return self._protocol.pushed_at
@@ -84,7 +105,7 @@ class Session:
     @property
     def last_received(self) -> float:
         """When the last byte came, on the loop's clock."""
-        return self._protocol.last_received
+        return self._protocol.patience.last_received
 
     @property
     def alerts(self) -> list[str]:
@@ -99,11 +120,50 @@ class Session:
             async with asyncio.timeout(_LOGOUT_SECONDS):
                 await self._link.until(lambda: command.done)
 
+    # --- compression --------------------------------------------------------------------------------------------------
+
+    async def compress(self) -> None:
+        """Have both directions compressed from here on, if the server can do that and will."""
+        if self._compressible:
+            self._compressible = False
+            with suppress(CommandRefused):
+                await self._link.run(Asked("COMPRESS", self._link.tag(), "DEFLATE"))
+
+    async def suit_line(self) -> None:
+        """Compress, unless the settings say otherwise, when what was fetched so far shows that it would pay.
+
+        For whoever has much to fetch: a connection that is compressed stays so, and holds 40 KB for it.
+        """
+        if self._limits.compress == "auto" and self._line.is_slow:
+            await self.compress()
+
     # --- mailboxes ----------------------------------------------------------------------------------------------------
 
     async def examine(self, name: str) -> Mailbox:
-        """Open a mailbox read-only, so that reading changes nothing there. MailboxRefused when there is no such one."""
-        return (await self._open("EXAMINE", name))[0]
+        """Open a mailbox read-only, so that reading changes nothing there. MailboxRefused when there is no such one.
+
+        Where the server can, it counts changes from then on (CONDSTORE), and names the messages that go (QRESYNC).
+        """
+        self._protocol.state = "AUTH"
+        if self.tells_vanished is None:
+            self.tells_vanished = "QRESYNC" in self.capabilities and await self._enable_qresync()
+        if self.tells_vanished or not self._counts_changes:
+            return (await self._open("EXAMINE", name))[0]
+        try:
+            return (await self._open("EXAMINE", name, "(CONDSTORE)"))[0]
+        except CommandMalformed:
+            self._counts_changes = False
+            return (await self._open("EXAMINE", name))[0]
+
+    async def _enable_qresync(self) -> bool:
+        try:
+            command = await self._link.run(Asked("ENABLE", self._link.tag(), "QRESYNC"))
+        except CommandRefused:
+            return False
+        return any(
+            line[:10].upper() == b"* ENABLED " and b"QRESYNC" in line[:200].upper().split()
+            for line in map(first_line, command.responses)
+        )
 
     async def select(self, name: str) -> Mailbox:
         """Open a mailbox for changes. MailboxRefused when there is no such one, or it may only be read."""
@@ -134,11 +194,12 @@ class Session:
                 raise MailboxRefused("append", f"there is no mailbox {mailbox!r}", reply=error.reply) from error
             raise
 
-    async def _open(self, how: str, name: str) -> tuple[Mailbox, str]:
+    async def _open(self, how: str, name: str, *options: str) -> tuple[Mailbox, str]:
         """The mailbox, and the words of the tagged answer."""
         self._protocol.state = "AUTH"
+        self._protocol.exists = 0
         try:
-            command = await self._link.run(Asked(how, self._link.tag(), mailbox_argument(name)))
+            command = await self._link.run(Asked(how, self._link.tag(), mailbox_argument(name), *options))
         except CommandRefused as error:
             code, words = response_code(error.reply.encode())[0], error.reply.lower()
             if code in _GONE_CODES or any(word in words for word in _GONE_WORDS):
@@ -156,6 +217,7 @@ class Session:
             exists=self._protocol.exists,
             uidvalidity=_count(codes.get("UIDVALIDITY")),
             uidnext=_count(codes.get("UIDNEXT")),
+            modseq=modseq_of(codes.get("HIGHESTMODSEQ")),
         )
         return mailbox, command.words
 
@@ -192,6 +254,20 @@ class Session:
             keys.append(f"SINCE {search_date(since)}")
         return await self._search(keys)
 
+    async def still_there(self, uids: UidSet) -> UidSet:
+        """Those of the messages that the open mailbox still holds."""
+        asked = list(uids.chunks(len(uids)))
+        return UidSet.joined([await self._search([f"UID {some}"]) for some in asked])
+
+    async def changed(self, uids: str, since: int | None = None) -> Changes:
+        """The flags of the messages of a sequence-set of UIDs; `since`: of those changed after that mod-sequence alone.
+
+        With QRESYNC also which of them are gone since then (RFC 7162 §3.2.6). CommandRefused.
+        """
+        note = self._protocol.note_line
+        vanished = since is not None and bool(self.tells_vanished)
+        return await self._link.run(Changes(self._link.tag(), uids, since, vanished=vanished, note=note))
+
     async def _search(self, keys: list[str]) -> UidSet:
         """What a UID SEARCH finds, in whichever form the server says it best."""
         if "ESEARCH" in self.capabilities:
@@ -202,13 +278,14 @@ class Session:
     @contextmanager
     def fetch(self, uids: str) -> Generator[Stream]:
         """Stream the messages of a sequence-set of UIDs; see `Stream.take`. Leaving early drops the connection."""
-        command = Fetch(self._protocol, uids, self._limits.buffer_bytes)
+        command = Fetch(self._protocol, uids, self._limits.buffer_bytes, labelled=OFFER in self.capabilities)
         self._protocol.begin(command)
         stream = Stream(command, self._link.until)
         try:
             with metrics.COMMAND_SECONDS.labels("FETCH").time():
                 yield stream
         finally:
+            self._line.note(*self._protocol.patience.answered)
             if not stream.finished:
                 self._link.abort()
 
@@ -235,24 +312,43 @@ class Session:
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
-    async def idle(self, seconds: float, seen_pushes: int) -> float | None:
+    async def idle(
+        self,
+        seconds: float,
+        seen_pushes: int,
+        *,
+        seen_changes: int | None = None,
+        settle_seconds: float = 0.0,
+        hurried: bool = False,
+    ) -> float | None:
         """Listen until mail is announced, or `seconds` passed; when it was (on the loop's clock), or None.
 
-        An EXISTS since the caller remembered `seen_pushes` counts as announced at once. Raises CommandRefused when the
+        An EXISTS since the caller remembered `seen_pushes` counts as announced at once. With `seen_changes`, listening
+        ends so long after other `changes` than those, too: they come in bursts. Raises CommandRefused when the
         server refuses to IDLE, ConnectionLost and its kin when the connection ends, Stalled when DONE goes unanswered.
+
+        When `hurried`, an IDLE that heard of mail is left to the next command, which is sent right behind its DONE:
+        that saves a round trip. A server that cannot take that is cut off, and then `outran_done`.
         """
-        command = _Idle("IDLE", self._link.tag())
+        command = Idle(self._protocol)
         with self._link.owning():
             self._protocol.begin(command)
             await self._link.until(lambda: command.started or command.done)
-            pushed_at = await self._hear(seconds, seen_pushes, command)
-            command.ending = True
-            if not command.done:
-                self._protocol.send_line("DONE")
-            await self._link.until(lambda: command.done, silence_seconds=self._limits.done_seconds)
-            check(command)
-            self._check_undisturbed("idle")
+            pushed_at = await self._hear(seconds, seen_pushes, command, seen_changes, settle_seconds)
+            if pushed_at is None or not hurried or command.done or self._protocol.disturbed:
+                await self._end_idle(command)
         return pushed_at or (self.pushed_at if self.pushes != seen_pushes else None)
+
+    async def _end_idle(self, command: Idle) -> None:
+        command.make_way()
+        await self._link.until(lambda: command.done, silence_seconds=self._limits.done_seconds)
+        check(command)
+        self._check_undisturbed("idle")
+
+    @property
+    def outran_done(self) -> bool:
+        """Whether the server has left a DONE unanswered that the next command was sent behind."""
+        return self._protocol.leaving is not None
 
     async def rest(self, seconds: float, seen_pushes: int) -> float | None:
         """Wait without IDLE for servers that lack it, then ask with NOOP; when mail was announced, or None."""
@@ -266,30 +362,30 @@ class Session:
         if self._protocol.disturbed:
             raise ProtocolError(stage, "the server reported trouble with the open mailbox")
 
-    async def _hear(self, seconds: float, seen_pushes: int, command: Asked | None) -> float | None:
+    async def _hear(
+        self,
+        seconds: float,
+        seen_pushes: int,
+        command: Asked | None,
+        seen_changes: int | None = None,
+        settle_seconds: float = 0.0,
+    ) -> float | None:
         def called() -> bool:
             return self.pushes != seen_pushes or self._protocol.disturbed or (command is not None and command.done)
 
+        def stirred() -> bool:
+            return called() or (seen_changes is not None and self.changes != seen_changes)
+
+        clock = self._protocol.clock
+        ends_at = clock.time() + seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(ends_at) as limit:
+                await self._link.until(stirred, watched=False)
+                limit.reschedule(min(ends_at, clock.time() + settle_seconds))
                 await self._link.until(called, watched=False)
         except TimeoutError:
             return None
         return self.pushed_at if self.pushes != seen_pushes else None
-
-
-@final
-class _Idle(Asked):
-    started = False
-    ending = False
-
-    def receive(self, response: list[Part]) -> None:
-        """Keep nothing: an IDLE may last, and hear any amount. ProtocolError when the number of answers has no end."""
-        self.spend(cost_bytes(response if self.ending else response[:1]))
-
-    def proceed(self, _challenge: bytes) -> bytes | None:
-        self.started = True
-        return None
 
 
 def _count(text: str | None) -> int:

@@ -10,32 +10,35 @@ from functools import lru_cache
 from typing import Final, final
 
 from inboxd.errors import CommandRefused, ProtocolError
+from inboxd.imap import labels
 from inboxd.imap.asked import Asked, cost_bytes
 from inboxd.imap.lines import (
-    MAX_UID,
     Part,
     Skipped,
-    UidSet,
     first_line,
     internal_date,
     is_fetch,
     parse_fetch,
 )
 from inboxd.imap.protocol import Protocol
-from inboxd.mails import Fetched
+from inboxd.mails import Fetched, Spooled
+from inboxd.uids import MAX_UID, UidSet
 
 # Never ENVELOPE or BODYSTRUCTURE: servers and clients alike break on parsing them.
 _ITEMS: Final = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
+_LABELLED_ITEMS: Final = f"(UID FLAGS {labels.ITEM} INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 _MESSAGE_BYTES: Final = 500  # what a message costs beside its octets
 _FLAG_BYTES: Final = 60  # what a flag costs beside its letters
 # As servers nearly always write it; whatever looks otherwise is read token by token. A literal of more digits may be
 # over the limit.
-_WHOLE = re.compile(
+_HEAD: Final = (
     rb"(\* \d{1,10} FETCH \("
     rb"(?:UID (\d{1,10}) |FLAGS \(([^()\"\r\n]{0,200})\) |INTERNALDATE \"([^\"\\\r\n]{0,40})\" "
-    rb"|RFC822\.SIZE \d{1,20} |MODSEQ \(\d{1,20}\) )+"
-    rb"BODY\[\] \{(\d{1,6})\})\r\n"
+    rb"|RFC822\.SIZE \d{1,20} |MODSEQ \(\d{1,20}\) "
 )
+_TAIL: Final = rb")+BODY\[\] \{(\d{1,6})\})\r\n"
+_WHOLE = re.compile(_HEAD + _TAIL)
+_LABELLED_WHOLE = re.compile(_HEAD + rb"|" + labels.LISTED + _TAIL)
 _END: Final = b")"
 _VAIN_TIMES: Final = 10  # an answer taken apart in vain counts so many times: that takes longer than to receive it
 _OPEN_COUNT: Final = 100_000  # the most messages of `n:*`; whoever looks again finds the others
@@ -48,8 +51,12 @@ class Fetch(Asked):
     So is a message more than was asked for. What is dropped is counted: ProtocolError when that has no end.
     """
 
-    def __init__(self, protocol: Protocol, uids: str, buffer_bytes: int) -> None:
-        super().__init__("FETCH", protocol.new_tag(), uids, _ITEMS, prefix="UID")
+    spools = True
+
+    def __init__(self, protocol: Protocol, uids: str, buffer_bytes: int, *, labelled: bool = False) -> None:
+        super().__init__("FETCH", protocol.new_tag(), uids, _LABELLED_ITEMS if labelled else _ITEMS, prefix="UID")
+        self._whole, self._labelled = _LABELLED_WHOLE if labelled else _WHOLE, labelled
+        self._groups = (1, 2, 3, 4, 6 if labelled else 5)
         self.queue: deque[Fetched] = deque()
         self._queued_bytes = 0
         self._due_count = _asked_count(uids)
@@ -68,13 +75,15 @@ class Fetch(Asked):
             self.spend(_VAIN_TIMES * cost_bytes(response))
             return
         raw, size = (b"", body.size) if isinstance(body, Skipped) else (body, len(body))
-        self._keep(Fetched(answer.uid, raw, size, answer.received_at, answer.flags, not isinstance(body, Skipped)))
+        whole, tags = not isinstance(body, Skipped), labels.named(answer.labels)
+        self._keep(Fetched(answer.uid, raw, size, answer.received_at, answer.flags, whole, tags))
 
     def take_whole(self, data: bytes, at: int) -> int:
         """As `receive`, for the messages of the usual form: a fifth of the time of going through lines and tokens."""
         traced = self._protocol.trace is not None
-        while self._due_count and (found := _WHOLE.match(data, at)):
-            line, number, flags, date, digits = found.groups()
+        match, groups = self._whole.match, self._groups
+        while self._due_count and (found := match(data, at)):
+            line, number, flags, date, digits = found.group(*groups)
             start = found.end()
             stop = start + int(digits)
             if number is None or not 0 < (uid := int(number)) <= MAX_UID or not data.startswith(b")\r\n", stop):
@@ -83,7 +92,8 @@ class Fetch(Asked):
                 self._protocol.note_line(line)
                 self._protocol.note_line(_END)
             received_at = None if date is None else internal_date(date)
-            self._keep(Fetched(uid, data[start:stop], stop - start, received_at, _flags(flags or b"")))
+            tags = labels.listed(found[5] or b"") if self._labelled else ()
+            self._keep(Fetched(uid, data[start:stop], stop - start, received_at, _flags(flags or b""), True, tags))
             at = stop + 3
         return at
 
@@ -140,7 +150,7 @@ def _asked_count(uids: str) -> int:
 
 
 def _cost_bytes(message: Fetched) -> int:
-    flags = message.flags
+    flags = message.flags + message.labels if message.labels else message.flags
     return len(message.raw) + _MESSAGE_BYTES + len(flags) * _FLAG_BYTES + sum(map(len, flags))
 
 
@@ -161,7 +171,8 @@ class Stream:
         """The next messages, in the server's order; [] when there are no more.
 
         Waits for the first one, then at most `linger_seconds` for the batch to reach `most_bytes` or `most_count`.
-        Raises ConnectionLost, Stalled, ProtocolError; and CommandRefused when the server answered BAD.
+        Raises ConnectionLost, Stalled, ProtocolError; CommandRefused when the server answered BAD; StoreError when
+        there is no room for a large message.
         """
         command = self._command
         await self._until(lambda: command.queue or command.done)
@@ -174,4 +185,7 @@ class Stream:
         batch = command.drain(most_bytes, most_count)
         if not batch:
             command.check()
+        for message in batch:
+            if isinstance(message.raw, Spooled):
+                await message.raw.written()
         return batch

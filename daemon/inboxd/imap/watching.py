@@ -11,29 +11,37 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, final
 
-from inboxd.errors import CommandRefused
+from inboxd.errors import CommandMalformed, CommandRefused
 from inboxd.imap.asked import Asked
+from inboxd.imap.changes import modseq_of
 from inboxd.imap.folders import Folder, folders_in
 from inboxd.imap.lines import Part, decode_utf7, first_line, mailbox_argument, response_code
 from inboxd.imap.session import Session
 
 _ASKED: Final = "(MESSAGES UIDNEXT UIDVALIDITY)"
+_ASKED_CHANGES: Final = "(MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)"
 _STATUS = re.compile(rb'\* STATUS +(?:"((?:[^"\\]|\\.)*)"|([^\s("]+)) +\(([^)]*)\)', re.IGNORECASE)
 _LITERAL_STATUS = re.compile(rb"\* STATUS +\{\d+\+?\}\Z", re.IGNORECASE)
-_ITEM = re.compile(rb"([A-Za-z]+) +(\d{1,10})(?!\d)")
+_ITEM = re.compile(rb"([A-Za-z]+) +(\d{1,19})(?!\d)")
+_MOST_COUNT: Final = 9_999_999_999  # more than there can be of anything but changes
 _ANSWERED: Final = frozenset({"LIST", "STATUS"})  # by STATUS responses
 _EVENTS: Final = "(MessageNew MessageExpunge)"
+_EVENTS_CHANGES: Final = "(MessageNew MessageExpunge FlagChange)"
 _MOST_ARGUMENT: Final = 6000  # characters: some servers take lines of 8,000 octets
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How full a mailbox is, as STATUS says it; where the server would not say, `messages` is -1, the others are 0."""
+    """How full a mailbox is, as STATUS says it; where the server would not say, `messages` is -1, the others are 0.
+
+    `modseq` (HIGHESTMODSEQ, RFC 7162) moves with each change of a message.
+    """
 
     messages: int = -1
     uidnext: int = 0
     uidvalidity: int = 0
+    modseq: int = 0
 
 
 def counts_in(responses: Iterable[Sequence[Part]]) -> dict[str, Counts]:
@@ -60,8 +68,10 @@ def _name(raw: bytes) -> str:
 
 
 def _counts(items: bytes) -> Counts:
-    said = {name.lower(): int(number) for name, number in _ITEM.findall(items)}
-    return Counts(said.get(b"messages", -1), said.get(b"uidnext", 0), said.get(b"uidvalidity", 0))
+    every = {name.lower(): int(number) for name, number in _ITEM.findall(items)}
+    said = {name: number for name, number in every.items() if number <= _MOST_COUNT}
+    modseq = modseq_of(str(every.get(b"highestmodseq", 0)))
+    return Counts(said.get(b"messages", -1), said.get(b"uidnext", 0), said.get(b"uidvalidity", 0), modseq)
 
 
 @final
@@ -77,6 +87,9 @@ class Watch:
         self._named: set[str] = set()
         self._watched: tuple[str, ...] = ()
         self.announces = False
+        counts_changes = bool({"CONDSTORE", "QRESYNC"} & session.capabilities)
+        self._asked = _ASKED_CHANGES if counts_changes else _ASKED
+        self._events = _EVENTS_CHANGES if counts_changes else _EVENTS
         self._link.protocol.overhear = self._overhear
 
     def _overhear(self, response: list[Part]) -> None:
@@ -94,13 +107,20 @@ class Watch:
         if "LIST-STATUS" in known:
             uses = "SPECIAL-USE " if "SPECIAL-USE" in known else ""
             with suppress(CommandRefused):
-                responses = await self._ask("LIST", '""', '"*"', f"RETURN ({uses}STATUS {_ASKED})")
+                responses = await self._ask("LIST", '""', '"*"', f"RETURN ({uses}STATUS {self._asked})")
                 return folders_in(responses), counts_in(responses)
         return await self._session.mailboxes(), {}
 
     async def status(self, name: str) -> Counts:
         """How full a mailbox is (RFC 3501 §6.3.10); CommandRefused, with the server's words."""
-        return counts_in(await self._ask("STATUS", mailbox_argument(name), _ASKED)).get(name, Counts())
+        try:
+            said = await self._ask("STATUS", mailbox_argument(name), self._asked)
+        except CommandMalformed:
+            if self._asked == _ASKED:
+                raise
+            self._asked = _ASKED  # it counts changes, but not for those who ask like this
+            said = await self._ask("STATUS", mailbox_argument(name), self._asked)
+        return counts_in(said).get(name, Counts())
 
     async def close(self) -> None:
         """Close the examined mailbox, which changes nothing there (RFC 3501 §6.4.2)."""
@@ -117,10 +137,14 @@ class Watch:
         which = listed if plain and len(listed) <= _MOST_ARGUMENT else "personal"
         self._watched, self.announces = tuple(names), bool(names)
         try:
-            await self._ask("NOTIFY", f"SET ({which} {_EVENTS})" if names else "NONE")
+            await self._ask("NOTIFY", f"SET ({which} {self._events})" if names else "NONE")
         except CommandRefused:
-            self.announces = False
-            return False
+            self.announces, self._watched = False, ()
+            if self._events == _EVENTS:
+                self._watched = tuple(names)
+                return False
+            self._events = _EVENTS
+            return await self.subscribe(names)
         return bool(names)
 
     async def wait(self, seconds: float) -> set[str]:

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, final
+from typing import Any, Final, TypeGuard, final
 
 from inboxd.errors import Unparsable
 from inboxd.mail import confined
 from inboxd.mail.parse import digest
 from inboxd.mail.worker import MAX_MAIL_BYTES, SHARED_BYTES
-from inboxd.mails import Digest
+from inboxd.mails import Digest, Spooled
 
 ANSWER_SECONDS: Final = 30.0
 _TRIES: Final = 2
@@ -33,9 +33,17 @@ _PATHS = [str(Path(__file__).resolve().parents[2]), *(path for path in sys.path 
 _START = f"import sys; sys.path[:0] = {_PATHS!r}; from inboxd.mail.worker import main; main(int(sys.argv[1]))"
 
 
-def digest_and_hash(mail: bytes | bytearray) -> tuple[Digest, bytes]:
+def _is_fit(mail: bytes | bytearray | Spooled) -> TypeGuard[bytes | bytearray]:
+    """Whether it may go over in shared memory; what is larger has a process of its own."""
+    return not isinstance(mail, Spooled) and len(mail) <= MAX_MAIL_BYTES
+
+
+def digest_and_hash(mail: bytes | bytearray | Spooled) -> tuple[Digest, bytes]:
     """A mail's digest and the SHA-256 of its bytes; blocking."""
-    return digest(mail), hashlib.sha256(mail).digest()
+    content_hash = hashlib.sha256()
+    for piece in mail.pieces() if isinstance(mail, Spooled) else (mail,):
+        content_hash.update(piece)
+    return digest(mail), content_hash.digest()
 
 
 @final
@@ -50,15 +58,15 @@ class Parsers:
         self._rested: list[_Worker] = []
         self._closed = False
 
-    def digests(self, mails: Sequence[bytes | bytearray]) -> list[tuple[Digest, bytes]]:
+    def digests(self, mails: Sequence[bytes | bytearray | Spooled]) -> list[tuple[Digest, bytes]]:
         """`digest_and_hash` of each mail; blocking.
 
         A mail that ends its process is parsed alone, in one that has limits.
         """
-        fit = [mail for mail in mails if len(mail) <= MAX_MAIL_BYTES]
+        fit = [mail for mail in mails if _is_fit(mail)]
         with self._turns:
             answers = iter(self._ask(fit) if fit else [])
-        return [next(answers) if len(mail) <= MAX_MAIL_BYTES else digest_and_hash(mail) for mail in mails]
+        return [next(answers) if _is_fit(mail) else digest_and_hash(mail) for mail in mails]
 
     @property
     def resting(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -17,8 +18,9 @@ from inboxd.mail.parts import attachment_of, body_of, images_of, part_of
 
 def main(arguments: Sequence[str]) -> None:
     """Answer one of MAKERS, its argument in JSON; the exit status says how it went."""
-    limit(resource.RLIMIT_AS, confined.MEMORY_BYTES)
-    limit(resource.RLIMIT_CPU, confined.CPU_SECONDS, grace=1)
+    memory_bytes, cpu_seconds, _ = confined.limits_of(os.fstat(sys.stdin.fileno()).st_size)  # of a pipe: 0
+    limit(resource.RLIMIT_AS, memory_bytes)
+    limit(resource.RLIMIT_CPU, cpu_seconds, grace=1)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, 16)
     make = MAKERS[arguments[0]]
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     except Invalid as error:
         _leave(confined.INVALID, error)
     except MemoryError:
-        _leave(confined.UNPARSABLE, f"parsing needs more than {confined.MEMORY_BYTES >> 20} MiB")
+        _leave(confined.UNPARSABLE, f"parsing needs more than {memory_bytes >> 20} MiB")
     else:
         sys.stdout.buffer.write(answer)
 

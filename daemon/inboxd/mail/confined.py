@@ -1,43 +1,48 @@
 """Parsing in a child process with limits, for mail that may be built to hurt: see child.py for its side.
 
-The child gets the raw mail, or HTML, on standard input and answers on standard output; it inherits no descriptors, no
-environment and no site packages of the user. It sets its own limits, because code between fork and exec is unsafe
-beside threads.
+The child gets the raw mail, or HTML, on standard input, which is the file itself where the mail is in one, and answers
+on standard output; it inherits no other descriptors, no environment and no site packages of the user. It sets its own
+limits, because code between fork and exec is unsafe beside threads.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from inboxd.errors import Invalid, NotFound, Unparsable
-from inboxd.mails import Address, Attachment, Body, Bounce, Digest
+from inboxd.mails import Address, Attachment, Body, Bounce, Digest, Spooled
 from inboxd.model import AttachmentId
 
+# For any mail, and what a large one, which is in a file, is given beside for each of its octets.
 MEMORY_BYTES = 512 << 20
 CPU_SECONDS = 5
 WALL_SECONDS = 10.0
+MEMORY_BYTES_A_BYTE = 4
+BYTES_A_SECOND = 10_000_000
 NOT_FOUND = 3
 UNPARSABLE = 4
 INVALID = 5
 
 _DEATHS: dict[int, str] = {
-    signal.SIGXCPU: f"parsing needs more than {CPU_SECONDS} s of CPU time",
-    signal.SIGABRT: f"parsing needs more than {MEMORY_BYTES >> 20} MiB",
+    signal.SIGXCPU: "parsing needs more than {cpu_seconds} s of CPU time",
+    signal.SIGABRT: "parsing needs more than {memory_mib} MiB",
 }
 _PATHS = [str(Path(__file__).resolve().parents[2]), *(path for path in sys.path if path.endswith("-packages"))]
 _START = f"import sys; sys.path[:0] = {_PATHS!r}; from inboxd.mail.child import main; main(sys.argv[1:])"
 
 
-def digest(mail: bytes) -> Digest:
+def digest(mail: bytes | Spooled) -> Digest:
     """The digest as the child makes it; Unparsable when it fails, dies or takes too long."""
     return read_digest(_run(mail, "digest"))
 
@@ -135,14 +140,19 @@ _WRITTEN: dict[str, tuple[Callable[[Any], object], Callable[[Any], object]]] = {
 _PACKED = [(_FIELDS.index(name), *both) for name, both in _WRITTEN.items()]
 
 
-def _run(given: bytes, *what: str) -> bytes:
+def limits_of(size_bytes: int) -> tuple[int, int, float]:
+    """What the child may take for a mail in a file: memory in bytes, CPU time and time in seconds."""
+    seconds = size_bytes // BYTES_A_SECOND
+    return MEMORY_BYTES + MEMORY_BYTES_A_BYTE * size_bytes, CPU_SECONDS + seconds, WALL_SECONDS + seconds
+
+
+def _run(given: bytes | Spooled, *what: str) -> bytes:
     command = [sys.executable, "-I", "-S", "-c", _START, *what]
+    memory_bytes, cpu_seconds, wall_seconds = limits_of(len(given) if isinstance(given, Spooled) else 0)
     try:
-        child = subprocess.run(  # noqa: S603
-            command, input=given, capture_output=True, timeout=WALL_SECONDS, env={}, cwd="/", check=False
-        )
+        child = _ended(command, given, wall_seconds)
     except subprocess.TimeoutExpired as error:
-        raise Unparsable(f"parsing took more than {WALL_SECONDS:g} s") from error
+        raise Unparsable(f"parsing took more than {wall_seconds:g} s") from error
     except OSError as error:
         raise Unparsable(f"the parser could not be started: {error.strerror}") from error
     if child.returncode == 0:
@@ -155,4 +165,13 @@ def _run(given: bytes, *what: str) -> bytes:
     if words and child.returncode == INVALID:
         field, _, mistake = words[-1].partition(": ")
         raise Invalid(field, mistake)
-    raise Unparsable(_DEATHS.get(-child.returncode, f"the parser died with status {child.returncode}"))
+    death = _DEATHS.get(-child.returncode, f"the parser died with status {child.returncode}")
+    raise Unparsable(death.format(cpu_seconds=cpu_seconds, memory_mib=memory_bytes >> 20))
+
+
+def _ended(command: list[str], given: bytes | Spooled, seconds: float) -> subprocess.CompletedProcess[bytes]:
+    start = partial(subprocess.run, command, capture_output=True, timeout=seconds, env={}, cwd="/", check=False)
+    if not isinstance(given, Spooled):
+        return start(input=given)
+    os.lseek(given.fileno(), 0, os.SEEK_SET)
+    return start(stdin=given.fileno())

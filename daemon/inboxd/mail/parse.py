@@ -14,7 +14,7 @@ from inboxd.errors import Unparsable
 from inboxd.mail import confined, fast, headers, lenient, reports
 from inboxd.mail.headers import Headers
 from inboxd.mail.parts import Part, attachment_of, body_of, digest_of, images_of, part_of
-from inboxd.mails import Body, Digest
+from inboxd.mails import Body, Digest, Spooled
 
 T = TypeVar("T")
 
@@ -29,9 +29,14 @@ MAX_ENCLOSED = 2
 _DISGUISED = re.compile(rb"content-t(?:ype|ransfer-encoding)[ \t]*:[^;:]*=\?")
 
 
-def digest(raw: bytes | bytearray) -> Digest:
-    """What the mail is about. Never raises: a mail no parser can read gives a Digest with nothing but its `defect`."""
+def digest(raw: bytes | bytearray | Spooled) -> Digest:
+    """What the mail is about. Never raises: a mail no parser can read gives a Digest with nothing but its `defect`.
+
+    A spooled mail is read by the child alone.
+    """
     try:
+        if isinstance(raw, Spooled):
+            return confined.digest(raw)
         return _anywhere(raw, described, confined.digest)
     except Unparsable as error:
         return Digest(defect=str(error))

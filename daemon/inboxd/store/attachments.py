@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from inboxd.errors import NotFound
 from inboxd.mails import Attachment, KeptAttachment
 from inboxd.model import AttachmentFilter, AttachmentId, Page, SentId, Window, utc_now
+from inboxd.store import large
 from inboxd.store.engine import Store
 from inboxd.store.rows import Condition, columns_of, in_span, record_of, rows_in
 from inboxd.store.schema import ATTACHMENTS, MESSAGES, RAW_MESSAGES, SENT, UPLOADS
@@ -47,15 +48,15 @@ async def get(store: Store, attachment_id: AttachmentId) -> KeptAttachment:
 async def content(store: Store, attachment_id: AttachmentId) -> tuple[KeptAttachment, bytes]:
     """The attachment and the bytes it is kept in: an upload's own, else those of the whole mail. NotFound."""
     wanted = (
-        select(*_LISTED, func.coalesce(UPLOADS.c.raw, RAW_MESSAGES.c.raw).label("raw"))
+        select(*_LISTED, UPLOADS.c.seq.is_not(None).label("uploaded"))
         .select_from(ATTACHMENTS)
         .outerjoin(UPLOADS, UPLOADS.c.seq == ATTACHMENTS.c.seq)
-        .outerjoin(RAW_MESSAGES, RAW_MESSAGES.c.seq == ATTACHMENTS.c.message_seq)
     )
 
     async def look(connection: AsyncConnection) -> tuple[KeptAttachment, bytes]:
         row = await _row(connection, wanted, attachment_id)
-        return _kept(row), row["raw"]
+        table, seq = (UPLOADS, row["seq"]) if row["uploaded"] else (RAW_MESSAGES, row["message_seq"])
+        return _kept(row), await large.read(connection, table, seq)
 
     return await store.read(look)
 

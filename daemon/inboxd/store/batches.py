@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, final
 from uuid import uuid4
@@ -22,13 +22,17 @@ from inboxd.store.bulk import Bulk, Row
 from inboxd.store.columns import microseconds_of
 from inboxd.store.rows import Condition, Insert, columns_of, inserts_of, lock_connector
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, SEARCHED, TOMBSTONES
+from inboxd.store.straight import Straight
+from inboxd.uids import UidSet
 
 T = TypeVar("T")
 
 # Far below the 32,766 and 32,767 parameters that SQLite and PostgreSQL take.
 _KEYS_AT_ONCE = 1000
+_UIDS_AT_ONCE = 20_000  # read of a mailbox of millions
 _SEARCHED_CHARACTERS = 8000
 _PLACED = (MESSAGES, TOMBSTONES)
+_OF_INCARNATION = ("backfill_below", "backfill_epoch", "modseq", "compared_at")
 
 
 def _in_mailbox(table: Table) -> list[Condition]:
@@ -43,58 +47,73 @@ def _never_back(insert: Insert) -> Insert:
     new, same = insert.excluded, CURSORS.c.uidvalidity == insert.excluded.uidvalidity
     behind = same & (CURSORS.c.last_uid > new.last_uid)
     change = {"uidvalidity": new.uidvalidity, "last_uid": case((behind, CURSORS.c.last_uid), else_=new.last_uid)}
-    change |= {name: case((same, CURSORS.c[name]), else_=new[name]) for name in ("backfill_below", "backfill_epoch")}
+    change |= {name: case((same, CURSORS.c[name]), else_=new[name]) for name in _OF_INCARNATION}
     return insert.on_conflict_do_update(index_elements=["connector_id", "mailbox"], set_=change)
 
 
+_PLACE_NAMES = [f"of_{field.name.removesuffix('_id')}" for field in fields(Place)]
 _KNOWN = union_all(
     *(
         select(table.c.uid).where(*_at_place(table), table.c.uid.in_(bindparam("uids", expanding=True)))
         for table in _PLACED
     )
 )
-_CONSIDERED = union_all(
-    *(
-        select(table.c.uid).where(*_at_place(table), table.c.uid.between(bindparam("low_uid"), bindparam("high_uid")))
-        for table in _PLACED
-    )
+_KNOWN_ONE = Straight(
+    union_all(*(select(table.c.uid).where(*_at_place(table), table.c.uid == bindparam("uid")) for table in _PLACED)),
+    [*_PLACE_NAMES, "uid"],
 )
+_CONSIDERED = [
+    select(table.c.uid)
+    .where(*_at_place(table), table.c.uid.between(bindparam("low_uid"), bindparam("high_uid")))
+    .order_by(table.c.uid)
+    .limit(_UIDS_AT_ONCE)
+    for table in _PLACED
+]
 # Two seeks in each unique index, whatever the mailbox holds, where "another than this" would read it all.
-_RENUMBERED = select(
-    or_(
-        *(
-            exists().where(*_in_mailbox(table), older_or_newer)
-            for table in _PLACED
-            for older_or_newer in (
-                table.c.uidvalidity < bindparam("of_uidvalidity"),
-                table.c.uidvalidity > bindparam("of_uidvalidity"),
+_RENUMBERED = Straight(
+    select(
+        or_(
+            *(
+                exists().where(*_in_mailbox(table), older_or_newer)
+                for table in _PLACED
+                for older_or_newer in (
+                    table.c.uidvalidity < bindparam("of_uidvalidity"),
+                    table.c.uidvalidity > bindparam("of_uidvalidity"),
+                )
             )
         )
-    )
+    ),
+    _PLACE_NAMES,
 )
+# The last one is taken: one that is still there rather than one that was deleted.
+_GONE_FIRST = {MESSAGES: [MESSAGES.c.vanished_at.is_(None)], TOMBSTONES: []}
+_THERE_AGAIN: dict[Table, dict[str, None]] = {MESSAGES: {"vanished_at": None}, TOMBSTONES: {}}
 _SAME_BYTES = {
     table: select(table.c.content_hash, table.c.uidvalidity, table.c.uid)
     .where(*_in_mailbox(table), table.c.content_hash.in_(bindparam("hashes", expanding=True)))
     .where(table.c.uidvalidity != bindparam("of_uidvalidity"))
-    .order_by(table.c.uidvalidity.desc(), table.c.uid.desc())
+    .order_by(*_GONE_FIRST[table], table.c.uidvalidity.desc(), table.c.uid.desc())
     for table in _PLACED
 }
 _RENUMBER = {
     table: update(table)
     .where(*_in_mailbox(table), table.c.uidvalidity == bindparam("old_uidvalidity"))
     .where(table.c.uid == bindparam("old_uid"))
-    .values(uidvalidity=bindparam("of_uidvalidity"), uid=bindparam("new_uid"))
+    .values(uidvalidity=bindparam("of_uidvalidity"), uid=bindparam("new_uid"), **_THERE_AGAIN[table])
     for table in _PLACED
 }
 # The numbers are taken beforehand, for the driver alone could not say which row got which.
-_SEQS = {
-    "sqlite": text(
-        "WITH RECURSIVE taken(seq, room) AS ("
-        " SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0) + 1, :count"
-        " UNION ALL SELECT seq + 1, room - 1 FROM taken WHERE room > 1) SELECT seq FROM taken"
-    ),
-    "postgresql": text("SELECT nextval(pg_get_serial_sequence('messages', 'seq')) FROM generate_series(1, :count)"),
-}
+_SEQS = Straight(
+    {
+        "sqlite": text(
+            "WITH RECURSIVE taken(seq, room) AS ("
+            " SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0) + 1, :count"
+            " UNION ALL SELECT seq + 1, room - 1 FROM taken WHERE room > 1) SELECT seq FROM taken"
+        ),
+        "postgresql": text("SELECT nextval(pg_get_serial_sequence('messages', 'seq')) FROM generate_series(1, :count)"),
+    },
+    ["count"],
+)
 _PLACE = ("connector_id", "mailbox", "uidvalidity")
 _INSERT = Bulk(
     MESSAGES,
@@ -109,6 +128,7 @@ _INSERT = Bulk(
         "size_bytes",
         "whole",
         "flags",
+        "labels",
         "subject",
         "sender",
         "to",
@@ -130,7 +150,9 @@ _INSERT_ATTACHMENTS = Bulk(
     ("inbox_id", "created_at"),
     ("message_seq", "id", "position", "name", "content_type", "size_bytes", "content_id"),
 )
-_ADVANCE = inserts_of(CURSORS, _never_back)
+_ADVANCE = Straight(
+    inserts_of(CURSORS, _never_back), list({field.name: None for kind in (Place, Cursor) for field in fields(kind)})
+)
 # Another session's load may be further down, or have begun higher up, of which this one knows nothing.
 _LOWER = (
     update(CURSORS)
@@ -172,7 +194,7 @@ async def add(
     new = [one for uid, one in fresh.items() if uid not in moved]
     stored = await _insert(connection, place, inbox_id, new, epoch)
     if cursor is not None:
-        await connection.execute(_ADVANCE[connection.dialect.name], {**columns_of(place), **columns_of(cursor)})
+        await _ADVANCE.rows(connection, {**columns_of(place), **columns_of(cursor)})
     if loaded is not None:
         await connection.execute(_LOWER, {**_place(place), **columns_of(loaded)})
     if stored:
@@ -185,10 +207,17 @@ async def add(
     return Outcome(tuple(stored), len(moved), len(ready) - len(moved) - len(stored))
 
 
-async def considered(connection: AsyncConnection, place: Place, low_uid: int, high_uid: int) -> set[int]:
+async def considered(connection: AsyncConnection, place: Place, low_uid: int, high_uid: int) -> UidSet:
     """What `messages.considered` promises, both ends included."""
-    ends = {"low_uid": low_uid, "high_uid": high_uid}
-    return set((await connection.execute(_CONSIDERED, {**_place(place), **ends})).scalars())
+    found: list[UidSet] = []
+    for wanted in _CONSIDERED:
+        low, more = low_uid, True
+        while more:
+            ends = {"low_uid": low, "high_uid": high_uid}
+            uids = (await connection.execute(wanted, {**_place(place), **ends})).scalars().all()
+            found.append(UidSet.of(uids))
+            low, more = found[-1].highest + 1, len(uids) == _UIDS_AT_ONCE
+    return UidSet.joined(found)
 
 
 def _place(place: Place) -> dict[str, Any]:
@@ -200,6 +229,8 @@ def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 async def _known(connection: AsyncConnection, place: Place, uids: Sequence[int]) -> set[int]:
+    if len(uids) == 1:
+        return {uid for (uid,) in await _KNOWN_ONE.rows(connection, {**_place(place), "uid": uids[0]})}
     known: set[int] = set()
     for some in _slices(uids, _KEYS_AT_ONCE):
         known.update((await connection.execute(_KNOWN, {**_place(place), "uids": some})).scalars())
@@ -209,7 +240,7 @@ async def _known(connection: AsyncConnection, place: Place, uids: Sequence[int])
 async def _remap(connection: AsyncConnection, place: Place, fresh: Sequence[Incoming]) -> set[int]:
     """Give rows of other incarnations with the same bytes the new place; the UIDs that are settled by that."""
     moved: set[int] = set()
-    if fresh and (await connection.execute(_RENUMBERED, _place(place))).scalar_one():
+    if fresh and (await _RENUMBERED.rows(connection, _place(place)))[0][0]:
         for table in _PLACED:
             for some in _slices([one for one in fresh if one.fetched.uid not in moved], _KEYS_AT_ONCE):
                 moved |= await _move(connection, table, place, some)
@@ -253,7 +284,7 @@ async def _insert(
     if not ready:
         return []
     now, dialect = utc_now(), connection.dialect
-    seqs = (await connection.execute(_SEQS[dialect.name], {"count": len(ready)})).scalars().all()
+    seqs = [seq for (seq,) in await _SEQS.rows(connection, {"count": len(ready)})]
     for seq, one in zip(sorted(seqs), ready, strict=True):
         for row in (one.row, one.text, one.raw, *one.attachments):
             row[0] = seq
@@ -289,6 +320,7 @@ def _row(key: MessageId, one: Incoming) -> Row:
         fetched.size_bytes,
         fetched.whole,
         fetched.flags,
+        fetched.labels,
         digest.subject,
         digest.sender,
         digest.to,

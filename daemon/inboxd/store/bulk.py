@@ -14,7 +14,8 @@ from typing import Any, Final, cast, final
 from sqlalchemy import Dialect, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from inboxd.store import driver
+from inboxd.mails import Spooled
+from inboxd.store import driver, large
 
 Convert = Callable[[Any], Any]
 Row = list[Any]
@@ -29,7 +30,7 @@ class Bulk:
     """Inserts into a table: `shared` names the columns that all rows of an insert have in common, `own` the others."""
 
     def __init__(self, table: Table, shared: Sequence[str], own: Sequence[str]) -> None:
-        self._table = table
+        self.table = table
         self._shared = [table.c[name] for name in shared]
         self._own = [table.c[name] for name in own]
         self._converts = cache(self._make_converts)
@@ -40,7 +41,8 @@ class Bulk:
         _, of_own = self._converts(dialect.name, dialect)
         for row in rows:
             for place, convert in of_own:
-                row[place] = convert(row[place])
+                if not isinstance(row[place], Spooled):
+                    row[place] = convert(row[place])
 
     def insert(self, dialect: Dialect, shared: Sequence[object], rows: Sequence[Row]) -> Insert:
         """What `write` writes: converted rows, and `shared` values, not converted."""
@@ -57,7 +59,7 @@ class Bulk:
 
     def _make_statement(self, dialect_name: str, rows: int) -> str:
         names = [f'"{column.name}"' for column in (*self._shared, *self._own)]
-        into = f"INSERT INTO {self._table.name} ({', '.join(names)})"  # the schema's own names
+        into = f"INSERT INTO {self.table.name} ({', '.join(names)})"  # the schema's own names
         return f"{into} VALUES {_PLACES[dialect_name](len(names), rows)}"
 
 
@@ -82,8 +84,11 @@ async def _write_sqlite(connection: AsyncConnection, inserts: Sequence[Insert]) 
     def work(database: Any) -> None:
         for insert in inserts:
             for some in _slices(insert.rows):
-                values = [value for row in some for value in (*insert.common, *row)]
-                database.execute(insert.bulk.statement("sqlite", len(some)), values)
+                if isinstance(some[0][-1], Spooled):
+                    large.write_sqlite(database, insert.bulk.table, *some[0])
+                else:
+                    values = [value for row in some for value in (*insert.common, *row)]
+                    database.execute(insert.bulk.statement("sqlite", len(some)), values)
 
     await cast("driver.Connection", raw.driver_connection).turn(work)
 
@@ -107,8 +112,12 @@ def _bytes_of(rows: Sequence[Row]) -> int:
 
 async def _write_postgresql(connection: AsyncConnection, inserts: Sequence[Insert]) -> None:
     for insert in inserts:
-        rows = [(*insert.common, *row) for row in insert.rows]
-        await connection.exec_driver_sql(insert.bulk.statement("postgresql", 1), rows)
+        rows = [(*insert.common, *row) for row in insert.rows if not isinstance(row[-1], Spooled)]
+        if rows:
+            await connection.exec_driver_sql(insert.bulk.statement("postgresql", 1), rows)
+        for row in insert.rows:
+            if isinstance(row[-1], Spooled):
+                await large.write_postgresql(connection, insert.bulk.table, *row)
 
 
 _WRITES = {"sqlite": _write_sqlite, "postgresql": _write_postgresql}

@@ -128,6 +128,8 @@ def _sqlite_engine(url: URL, connections: int, pragmas: tuple[str, ...], begin: 
         json_serializer=_to_json,
         # The driver then begins nothing by itself, and the begin event decides.
         connect_args={"isolation_level": None, "async_creator_fn": driver.connect},
+        # Every transaction here has its end: a rollback more, as a connection is given back, is a turn of its thread.
+        pool_reset_on_return=None,
     )
     event.listen(engine.sync_engine, "connect", partial(_set_pragmas, pragmas))
     event.listen(engine.sync_engine, "begin", partial(_begin, begin))

@@ -20,6 +20,7 @@ from inboxd.model import InboxId, MessageId, utc_now
 from inboxd.store.engine import Store
 from inboxd.store.rows import columns_of, record_of
 from inboxd.store.schema import DELIVERIES, RESULTS, WEBHOOKS
+from inboxd.store.straight import Straight
 from inboxd.webhooks import Delivery, DeliveryId, Result, Webhook, WebhookEvent, WebhookId
 
 # As in batches: more would hold the event loop too long.
@@ -36,6 +37,7 @@ _TOLD = (
     .order_by(WEBHOOKS.c.seq)
     .with_for_update(key_share=True)
 )
+_ANYBODY = Straight(select(WEBHOOKS.c.seq).limit(1), [])
 _FIRST_DUE = (
     select(func.min(DELIVERIES.c.due_at)).where(DELIVERIES.c.webhook_id == WEBHOOKS.c.id).correlate(WEBHOOKS)
 ).scalar_subquery()
@@ -51,8 +53,7 @@ async def announce_mails(
     connection: AsyncConnection, inbox_id: InboxId, stored: Iterable[tuple[MessageId, Digest]]
 ) -> None:
     """Inside the transaction that stores new messages: what the webhooks are to be told of them, in their order."""
-    told = await _told(connection, _ARRIVAL, [inbox_id])
-    if told:
+    if await _ANYBODY.rows(connection, {}) and (told := await _told(connection, _ARRIVAL, [inbox_id])):
         await _insert(connection, _of_mails(told, inbox_id, stored))
 
 

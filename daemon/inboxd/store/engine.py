@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeVar, final
 
 from sqlalchemy import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +22,7 @@ from inboxd.store.translation import translated
 T = TypeVar("T")
 Item = TypeVar("Item")
 Work = Callable[[AsyncConnection], Awaitable[T]]
+_HURRY_SECONDS: Final = 10.0  # after a write of somebody who waits for it
 
 
 def ignore(_seconds: float) -> None:
@@ -68,6 +69,8 @@ class Store:
         self._observe = observe
         self._read_turns = asyncio.Semaphore(database.readers)
         self._write_turns = asyncio.Semaphore(database.writers)
+        self._bulk_turns = asyncio.Semaphore(max(1, database.writers - 1))
+        self._hurried_at = float("-inf")
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
         self._flights = Flights()
@@ -86,9 +89,23 @@ class Store:
         """What `fn` returns, once the transaction it ran in is committed; any error in it rolls everything back."""
         return await self._run(self._write_turns, partial(self._transact, fn))
 
-    async def write_at_once(self, fn: Work[T]) -> T:
-        """As `write`, in less time: nothing else can happen between the statements. `fn` must do little beside them."""
-        return await self._run(self._write_turns, partial(self._transact, fn, self._database.at_once))
+    async def write_at_once(self, fn: Work[T], *, bulk: bool = False) -> T:
+        """As `write`, in less time: nothing else can happen between the statements. `fn` must do little beside them.
+
+        Of the writes in `bulk` only some wait for their turn together with the others, on SQLite one: the rest wait
+        behind those. A write that is none makes `hurried` true for a while.
+        """
+        work = partial(self._transact, fn, self._database.at_once)
+        if bulk:
+            async with self._bulk_turns:
+                return await self._run(self._write_turns, work)
+        self._hurried_at = asyncio.get_running_loop().time()
+        return await self._run(self._write_turns, work)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether somebody who will not wait for a bulk of writes came lately, and may come again."""
+        return asyncio.get_running_loop().time() - self._hurried_at < _HURRY_SECONDS
 
     async def write_together(self, work: Callable[[AsyncConnection, list[Item]], Awaitable[None]], item: Item) -> None:
         """As `write`; what waits for the same `work` goes in one transaction, whose StoreError reaches all of them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,13 +11,31 @@ from inboxd.model import ConnectorId, Event, EventId, EventStatus, EventType, Pa
 from inboxd.store.engine import Store
 from inboxd.store.rows import Condition, columns_of, inserts_of, lock_connector, record_of, row_of, rows_in
 from inboxd.store.schema import CONNECTORS, EVENTS
+from inboxd.store.straight import Straight
 
 _LISTED = [column for column in EVENTS.c if column is not EVENTS.c.logs]
-_COUNT = inserts_of(
-    EVENTS,
-    lambda new: new.on_conflict_do_update(index_elements=["id"], set_={"size": EVENTS.c.size + new.excluded.size}),
+_NAMES = [field.name for field in fields(Event)]
+_COUNT = Straight(
+    inserts_of(
+        EVENTS,
+        lambda new: new.on_conflict_do_update(index_elements=["id"], set_={"size": EVENTS.c.size + new.excluded.size}),
+    ),
+    _NAMES,
 )
 
+# Without a new size, and with one.
+_ENDS = tuple(
+    Straight(
+        inserts_of(
+            EVENTS,
+            lambda new, names=names: new.on_conflict_do_update(
+                index_elements=["id"], set_={name: new.excluded[name] for name in names}
+            ),
+        ),
+        _NAMES,
+    )
+    for names in (("status", "type", "message", "logs"), ("status", "type", "message", "logs", "size"))
+)
 _NEW = inserts_of(EVENTS, lambda new: new.on_conflict_do_nothing(index_elements=["id"]))
 
 
@@ -63,19 +81,15 @@ async def finish(
     async def work(connection: AsyncConnection) -> None:
         await lock_connector(connection, connector_id)
         event = Event(event_id, connector_id, type, status, size or 0, utc_now(), message, logs)
-        changes: dict[str, Any] = {"status": status, "type": type, "message": message, "logs": logs}
-        if size is not None:
-            changes["size"] = size
-        upsert = inserts_of(EVENTS, lambda new: new.on_conflict_do_update(index_elements=["id"], set_=changes))
-        await connection.execute(upsert[connection.dialect.name], columns_of(event))
+        await _ENDS[size is not None].rows(connection, columns_of(event))
 
-    await store.write(work)
+    await store.write_at_once(work)
 
 
 async def count(connection: AsyncConnection, event_id: EventId, connector_id: ConnectorId, mails: int) -> None:
     """Inside a transaction: add to a sync's event, made now as a success if it is the first time."""
     event = Event(event_id, connector_id, EventType.SYNC, EventStatus.SUCCESS, mails, utc_now())
-    await connection.execute(_COUNT[connection.dialect.name], columns_of(event))
+    await _COUNT.rows(connection, columns_of(event))
 
 
 async def get(store: Store, event_id: EventId) -> Event:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from inboxd.errors import NotFound
 from inboxd.mails import Attachment, Cursor, Digest, Incoming, Loaded, Message, Outcome, Outline, Place
 from inboxd.model import ConnectorId, EventId, InboxId, MessageFilter, MessageId, Page, Window, utc_now
-from inboxd.store import batches, cursors, deliveries, searching
+from inboxd.store import batches, cursors, deliveries, large, searching
 from inboxd.store.batches import Ready
 from inboxd.store.chosen import marks
 from inboxd.store.engine import Store
@@ -30,10 +30,11 @@ from inboxd.store.rows import (
     rows_in,
 )
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TOMBSTONES
+from inboxd.uids import UidSet
 
 _DIGEST = [field.name for field in fields(Digest) if field.name in MESSAGES.c]
-_OWN = [field.name for field in fields(Message) if field.name in MESSAGES.c]
-_LISTED = [MESSAGES.c[name] for name in (*_OWN, *_DIGEST)]
+_OWN = [field.name for field in fields(Message) if field.name in MESSAGES.c and field.name != "labels"]
+_LISTED = [MESSAGES.c[name] for name in (*_OWN, "labels", *_DIGEST)]
 _HIGHEST_UID = 2**32 - 1
 _KEYS_AT_ONCE = 1000  # far below the 32,766 parameters that SQLite takes
 _SET_CURSOR = inserts_of(
@@ -82,13 +83,13 @@ async def rewind(store: Store, connector_id: ConnectorId) -> bool:
     return await store.write(work)
 
 
-async def considered(store: Store, place: Place, above_uid: int, below_uid: int | None = None) -> set[int]:
+async def considered(store: Store, place: Place, above_uid: int, below_uid: int | None = None) -> UidSet:
     """The UIDs above `above_uid`, or between the two, that are stored or were removed by a user: there is no need to
     fetch them.
     """
     highest = _HIGHEST_UID if below_uid is None else below_uid - 1
 
-    async def look(connection: AsyncConnection) -> set[int]:
+    async def look(connection: AsyncConnection) -> UidSet:
         return await batches.considered(connection, place, above_uid + 1, highest)
 
     return await store.read(look)
@@ -130,9 +131,10 @@ async def add_ready(
     loaded: Loaded | None = None,
     epoch: datetime | None = None,
     event_id: EventId | None = None,
+    bulk: bool = False,
 ) -> Outcome:
-    """As `add_batch`. `cursor` is where the cursor goes to unless that is backwards; its marks of a first load count
-    only where the mailbox had another incarnation.
+    """As `add_batch`; `bulk` as by `Store.write_at_once`. `cursor` is where the cursor goes to unless that is
+    backwards; its marks of a first load count only where the mailbox had another incarnation.
 
     For messages of a first load: the mark goes down to what is `loaded`, and they are created by its `epoch`.
     """
@@ -140,7 +142,7 @@ async def add_ready(
     async def work(connection: AsyncConnection) -> Outcome:
         return await batches.add(connection, place, inbox_id, ready, cursor, loaded, epoch, event_id)
 
-    return await store.write_at_once(work)
+    return await store.write_at_once(work, bulk=bulk)
 
 
 async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Message]:
@@ -279,13 +281,13 @@ async def get(store: Store, message_id: MessageId) -> Message:
 
 async def raw(store: Store, message_id: MessageId) -> bytes:
     """The message's bytes as the server sent them, or NotFound."""
-    wanted = select(RAW_MESSAGES.c.raw).join(MESSAGES, MESSAGES.c.seq == RAW_MESSAGES.c.seq)
+    wanted = select(MESSAGES.c.seq).where(MESSAGES.c.id == message_id)
 
     async def look(connection: AsyncConnection) -> bytes:
-        content = (await connection.execute(wanted.where(MESSAGES.c.id == message_id))).scalar()
-        if content is None:
+        seq = (await connection.execute(wanted)).scalar()
+        if seq is None:
             raise NotFound(f"there is no message {message_id}")
-        return content
+        return await large.read(connection, RAW_MESSAGES, seq)
 
     return await store.read(look)
 
@@ -361,6 +363,7 @@ async def _messages(connection: AsyncConnection, rows: Sequence[RowMapping]) -> 
     return tuple(
         Message(
             **{name: row[name] for name in _OWN},
+            labels=row["labels"] or (),
             digest=Digest(**{name: row[name] for name in _DIGEST}, attachments=tuple(attached[row["seq"]])),
         )
         for row in rows

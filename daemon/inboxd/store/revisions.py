@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -37,8 +38,13 @@ async def upgrade(connection: AsyncConnection) -> None:
     await connection.execute(_FIRST_USER[connection.dialect.name], user)
 
 
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(_FOLDER, version_locations=[_FOLDER])
+
+
 def _run(connection: Connection) -> None:
-    scripts = ScriptDirectory(_FOLDER, version_locations=[_FOLDER])
+    scripts = _scripts()
 
     def missing(heads: tuple[str, ...], _context: MigrationContext) -> Iterable[MigrationStep]:
         newest_first = scripts.iterate_revisions("heads", heads)

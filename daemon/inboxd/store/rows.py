@@ -7,13 +7,14 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, Select, Table, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import NotFound
 from inboxd.model import ConnectorId, Page, Window
 from inboxd.store.schema import CONNECTORS
+from inboxd.store.straight import Straight
 
 T = TypeVar("T")
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 Condition = ColumnElement[bool]
 # Their types have no parent that knows of conflicts, but the same methods.
 Insert = sqlite.Insert | postgresql.Insert
+_HELD = Straight(
+    select(CONNECTORS.c.seq).where(CONNECTORS.c.id == bindparam("held")).with_for_update(key_share=True), ["held"]
+)
 _INSERTS: dict[str, Callable[[Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -134,6 +138,5 @@ async def row_of(connection: AsyncConnection, table: Table, id: UUID | str, what
 
 async def lock_connector(connection: AsyncConnection, connector_id: ConnectorId) -> None:
     """Hold the connector against removal, and its other writers off, until the transaction ends; NotFound if gone."""
-    row = select(CONNECTORS.c.seq).where(CONNECTORS.c.id == connector_id).with_for_update(key_share=True)
-    if (await connection.execute(row)).first() is None:
+    if not await _HELD.rows(connection, {"held": connector_id}):
         raise NotFound(f"there is no connector {connector_id}")

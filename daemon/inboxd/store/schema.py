@@ -109,6 +109,7 @@ CONNECTIONS = Table(
     Column("select_folder", CleanText),
     Column("search_terms", CleanText),
     Column("folders", Strings, nullable=False),
+    Column("mirror", Boolean, nullable=False),
     UniqueConstraint("connector_id", "kind"),
 )
 
@@ -130,6 +131,8 @@ CURSORS = Table(
     Column("last_uid", BigInteger, nullable=False),
     Column("backfill_below", BigInteger),
     Column("backfill_epoch", Moment),
+    Column("modseq", BigInteger),
+    Column("compared_at", Moment),
 )
 
 MESSAGES = Table(
@@ -151,6 +154,7 @@ MESSAGES = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("whole", Boolean, nullable=False),
     Column("flags", Strings, nullable=False),
+    Column("labels", Strings),
     Column("subject", CleanText),
     Column("sender", Mailbox),
     Column("to", Mailboxes, nullable=False),
@@ -163,12 +167,20 @@ MESSAGES = Table(
     Column("excerpt", CleanText),
     Column("part_types", Strings, nullable=False),
     Column("defect", CleanText),
+    Column("vanished_at", Moment),
     UniqueConstraint("connector_id", "mailbox", "uidvalidity", "uid", name="uq_messages_place"),
     Index("ix_messages_content", "connector_id", "mailbox", "content_hash"),
     # In order, and with what lists filter by: they are counted and paged without a look at the rows.
     Index("ix_messages_of_inbox", "inbox_id", "created_at", "seq", "read", "favourite"),
     Index("ix_messages_of_all", "created_at", "seq", "read", "favourite", "inbox_id"),
     sqlite_autoincrement=True,
+)
+_GONE = MESSAGES.c.vanished_at.is_not(None)
+Index(
+    "ix_messages_vanished",
+    *(MESSAGES.c[name] for name in ("connector_id", "mailbox", "uidvalidity", "uid")),
+    sqlite_where=_GONE,
+    postgresql_where=_GONE,
 )
 
 # What a search looks through, in one case of letters. Its index is made in migrations/, see searching.py.

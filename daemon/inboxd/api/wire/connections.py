@@ -97,7 +97,9 @@ class ConnectionOptions(Request):
 
 
 class CreateConnectorImapConnectionOptions(ConnectionOptions):
-    """`folders`, which MailSlurp does not have, are the mailboxes to follow instead of `selectFolder`."""
+    """MailSlurp has neither `folders`, the mailboxes to follow instead of `selectFolder`, nor `mirror`: whether a mail
+    that is deleted in the external mailbox is deleted here, too.
+    """
 
     imap_host: Host | None = None
     imap_port: Port | None = None
@@ -107,6 +109,7 @@ class CreateConnectorImapConnectionOptions(ConnectionOptions):
     select_folder: Line | None = None
     search_terms: SearchKeys | None = None
     folders: Folders | None = None
+    mirror: bool | None = None
     mechanisms: Mechanisms | None = None
 
     def wish(self) -> Wish:
@@ -127,6 +130,7 @@ class CreateConnectorImapConnectionOptions(ConnectionOptions):
             select_folder=self.select_folder,
             search_terms=self.search_terms,
             folders=self.folders,
+            mirror=self.mirror,
         )
 
 
@@ -176,6 +180,7 @@ class ConnectorImapConnectionDto(Answer):
     select_folder: str | None
     search_terms: str | None
     folders: list[str]
+    mirror: bool
     start_tls: bool
     proxy_host: None = None
     proxy_port: None = None
@@ -200,6 +205,7 @@ class ConnectorImapConnectionDto(Answer):
             select_folder=connection.select_folder,
             search_terms=connection.search_terms,
             folders=list(connection.folders),
+            mirror=connection.mirror,
             start_tls=connection.tls is Tls.STARTTLS,
             local_host_name=connection.local_host_name,
             mechanisms=list(connection.mechanisms),

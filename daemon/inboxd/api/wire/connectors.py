@@ -199,6 +199,8 @@ class OptionalConnectorSyncSettingsDto(Sparse):
 
 
 class ConnectorSyncResult(Answer):
+    """How many mails came, and the ids of the first 10,000 of them."""
+
     email_sync_count: int
     logs: list[str]
     email_ids: list[UUID]
@@ -217,7 +219,7 @@ class ConnectorSyncRequestResult(Sparse):
         if report.error is not None:
             return cls(exception=report.error, event_id=report.event_id)
         result = ConnectorSyncResult(
-            email_sync_count=len(report.stored),
+            email_sync_count=report.count,
             logs=list(report.logs) if logging else [],
             email_ids=list(report.stored),
         )
@@ -282,14 +284,14 @@ class ProviderSettings(Answer):
         """The wire form of a provider. MailSlurp says StartTLS true for every SMTP row, the implicit one included."""
         return cls(
             mail_provider=provider.name,
-            imap_host=provider.imap_host,
-            imap_port=provider.imap_port,
-            imap_ssl=provider.imap_tls is Tls.IMPLICIT,
-            imap_start_tls=provider.imap_tls is Tls.STARTTLS,
-            smtp_host=provider.smtp_host,
-            smtp_port=provider.smtp_port,
-            smtp_ssl=provider.smtp_tls is Tls.IMPLICIT,
-            smtp_start_tls=provider.smtp_tls is not Tls.NONE,
+            imap_host=provider.imap.host,
+            imap_port=provider.imap.port,
+            imap_ssl=provider.imap.tls is Tls.IMPLICIT,
+            imap_start_tls=provider.imap.tls is Tls.STARTTLS,
+            smtp_host=provider.smtp.host,
+            smtp_port=provider.smtp.port,
+            smtp_ssl=provider.smtp.tls is Tls.IMPLICIT,
+            smtp_start_tls=provider.smtp.tls is not Tls.NONE,
         )
 
 

@@ -183,6 +183,7 @@ class Arrival(Answer):
     connector_name: str | None
     from_: Annotated[str | None, Field(validation_alias="from", serialization_alias="from")]
     subject: str | None
+    labels: list[str]
     size_bytes: int
     received_at: Date | None
     stored_at: Date
@@ -197,9 +198,33 @@ class Arrival(Answer):
             connector_name=connector_name,
             from_=message.digest.sender.address if message.digest.sender else None,
             subject=message.digest.subject,
+            labels=list(message.labels),
             size_bytes=message.size_bytes,
             received_at=message.received_at,
             stored_at=message.created_at,
+        )
+
+
+class MailPlace(Answer):
+    """Where a mail lies in its external mailbox, and what it is marked with there: flags, and Gmail's labels."""
+
+    id: UUID
+    connector_id: UUID | None
+    mailbox: str | None
+    uid: int | None
+    flags: list[str]
+    labels: list[str]
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """What MailSlurp's form of a mail has no room for."""
+        return cls(
+            id=message.id,
+            connector_id=message.connector_id,
+            mailbox=message.mailbox,
+            uid=message.uid,
+            flags=list(message.flags),
+            labels=list(message.labels),
         )
 
 

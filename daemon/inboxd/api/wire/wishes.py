@@ -44,6 +44,7 @@ class Wish:
     select_folder: str | None = None
     search_terms: str | None = None
     folders: list[str] | None = None
+    mirror: bool | None = None
 
 
 def secured(wish: Wish) -> Tls:
@@ -79,6 +80,7 @@ def fresh(wish: Wish, connector_id: ConnectorId) -> Connection:
         select_folder=wish.select_folder or None,
         search_terms=wish.search_terms or None,
         folders=tuple(wish.folders or ()),
+        mirror=wish.mirror is True,
     )
 
 
@@ -99,6 +101,7 @@ def merged(wish: Wish, stored: Connection) -> Connection:
         select_folder=_merged_text(wish.select_folder, stored.select_folder),
         search_terms=_merged_text(wish.search_terms, stored.search_terms),
         folders=stored.folders if wish.folders is None else tuple(wish.folders),
+        mirror=stored.mirror if wish.mirror is None else wish.mirror,
     )
     if wish.password is None and stored.sealed_password is not None:
         for field, astray in _redirections(stored, changed):

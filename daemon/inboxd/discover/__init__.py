@@ -1,0 +1,1 @@
+"""From a mail address to the servers to use."""

@@ -1,0 +1,124 @@
+"""What became of messages that are known already: their flags, and which are gone (CONDSTORE, QRESYNC: RFC 7162)."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Final, final
+
+from inboxd.imap.asked import Asked, cost_bytes
+from inboxd.imap.lines import MAX_UID, Part, UidSet, first_line, is_fetch, parse_fetch
+from inboxd.mails import lasting
+
+MAX_MODSEQ: Final = 2**63 - 1
+_VANISHED = re.compile(rb"\* VANISHED +(\(EARLIER\) +)?(\S+)\Z", re.IGNORECASE)
+_MODSEQ = re.compile(rb"[ (]MODSEQ \((\d{1,19})\)", re.IGNORECASE)
+_HAS_FLAGS = re.compile(rb"[ (]FLAGS \(", re.IGNORECASE)
+# As servers nearly always write it.
+_USUAL = re.compile(
+    rb"\* \d{1,10} FETCH \("
+    rb"(?:(?:UID (\d{1,10})|FLAGS \(([^()\"\r\n]{0,500})\)|MODSEQ \((\d{1,19})\)) ?)+\)\r\n"
+)
+_UID_BYTES: Final = 12
+_FLAGS_BYTES: Final = 500
+
+
+def gone_count(line: bytes) -> int | None:
+    """How many messages an EXPUNGE or a VANISHED response takes out of the open mailbox; None when it is neither.
+
+    ProtocolError when a VANISHED names no UIDs.
+    """
+    word, _, rest = line[2:].partition(b" ")
+    if word.isdigit():
+        return 1 if rest.upper() == b"EXPUNGE" else None
+    said = _VANISHED.match(line) if word.upper() == b"VANISHED" else None
+    return None if said is None or said[1] else len(UidSet.parse(said[2]))
+
+
+@final
+class Changes(Asked):
+    """UID FETCH of flags: of all the messages, or of those changed since a mod-sequence, with those gone since then.
+
+    `modseq` is the highest that was named. `heard` counts the responses that might as well have come unasked. `note`
+    is shown each line that does not come by `receive`. It keeps 12 bytes a message, and each set of flags once.
+    """
+
+    def __init__(
+        self, tag: str, uids: str, since: int | None, *, vanished: bool, note: Callable[[bytes], None] = lambda _: None
+    ) -> None:
+        modifiers = () if since is None else (f"(CHANGEDSINCE {since}{' VANISHED' if vanished else ''})",)
+        super().__init__("FETCH", tag, uids, "(UID FLAGS)", *modifiers, prefix="UID")
+        self.modseq = 0
+        self.heard = 0
+        self._note = note
+        self._uids = array("Q")
+        self._places = array("I")
+        self._flags: dict[tuple[str, ...], int] = {}
+        self._gone: list[UidSet] = []
+
+    @property
+    def vanished(self) -> UidSet:
+        """The UIDs said to be gone; servers may name some that never were."""
+        return UidSet.joined(self._gone)
+
+    def __len__(self) -> int:
+        return len(self._uids)
+
+    def flagged(self, most: int) -> Iterator[dict[int, tuple[str, ...]]]:
+        """The flags by UID, at most so many at a time, in the order they were said: what comes later counts.
+
+        \\Recent is left out, for it tells of a session and not of a message.
+        """
+        flags = list(self._flags)
+        for start in range(0, len(self._uids), most):
+            some = slice(start, start + most)
+            yield {uid: flags[place] for uid, place in zip(self._uids[some], self._places[some], strict=True)}
+
+    def receive(self, response: list[Part]) -> None:
+        """Take one response in; ProtocolError when there are too many, or one is nonsense."""
+        line = first_line(response)
+        self.spend(cost_bytes(response))
+        if said := _VANISHED.match(line):
+            self.heard += 0 if said[1] else 1
+            self._gone.append(UidSet.parse(said[2]))
+        elif is_fetch(line) and len(response) == 1:
+            self.heard += 1
+            modseq = _MODSEQ.search(line)
+            answer = parse_fetch(response)
+            self._keep(answer.uid, answer.flags if _HAS_FLAGS.search(line) else None, modseq and modseq[1])
+
+    def take_whole(self, data: bytes, at: int) -> int:
+        """As `receive`, for responses of the usual form: they come by the thousand when all is marked as read."""
+        while found := _USUAL.match(data, at):
+            uid, flags, modseq = found.groups()
+            if uid is None or flags is None or not 0 < int(uid) <= MAX_UID:
+                break
+            self._note(found[0][:-2])
+            self._keep(int(uid), _flags(flags), modseq)
+            at = found.end()
+        return at
+
+    def _keep(self, uid: int | None, flags: tuple[str, ...] | None, modseq: bytes | None) -> None:
+        if modseq is not None:
+            self.modseq = max(self.modseq, min(int(modseq), MAX_MODSEQ))
+        if uid is None or flags is None:
+            return
+        flags = lasting(flags)
+        if flags not in self._flags:
+            self.spend(_FLAGS_BYTES + sum(map(len, flags)))
+            self._flags[flags] = len(self._flags)
+        self.spend(_UID_BYTES)
+        self._uids.append(uid)
+        self._places.append(self._flags[flags])
+
+
+@lru_cache(maxsize=256)
+def _flags(listed: bytes) -> tuple[str, ...]:
+    return tuple(flag.decode("utf-8", "replace") for flag in listed.split())
+
+
+def modseq_of(text: str | None) -> int:
+    """A HIGHESTMODSEQ as a response code or STATUS says it; 0 when there is none, or no such number."""
+    return int(text) if text is not None and text.isdigit() and len(text) <= 19 and int(text) <= MAX_MODSEQ else 0
