@@ -377,12 +377,13 @@ def _ready_all(target: Target, batch: list[Fetched]) -> list[Ready]:
     """Hash and parse a batch, and make rows of it; blocking, for a thread."""
     raws = [message.raw for message in batch]
     much = target.parsers is not None and sum(map(len, raws)) >= _MUCH_BYTES
-    made = target.parsers.digests(raws) if target.parsers is not None and much else map(digest_and_hash, raws)
-    incoming = [Incoming(message, _noted(message, *one), one[1]) for message, one in zip(batch, made, strict=True)]
+    parsed = target.parsers.digests(raws) if target.parsers is not None and much else map(digest_and_hash, raws)
+    both = zip(batch, parsed, strict=True)
+    incoming = [Incoming(message, _noted(message, made), content_hash) for message, (made, content_hash) in both]
     return messages.prepare(target.store, incoming)
 
 
-def _noted(message: Fetched, made: Digest, _hash: bytes) -> Digest:
+def _noted(message: Fetched, made: Digest) -> Digest:
     if not message.whole:
         made = replace(made, defect=f"{message.size_bytes} bytes are over the limit: only the header is kept")
     if made.defect is not None:
