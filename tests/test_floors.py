@@ -20,8 +20,8 @@ PACKAGE = "inboxd"
 SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
-    "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts pace",
-    "sections settings logs metrics net clock notify logins",
+    "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts pace ways",
+    "sections settings logs metrics net clock notify logins certificates proxies sources",
     "imap smtp mail post bus store vault handover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
@@ -44,7 +44,7 @@ LIBRARIES = {
     "alembic": "store",
     "asyncpg": "store",
     "click": "cli ctl* demo*",
-    "cryptography": "vault",
+    "cryptography": "vault certificates",
     "email": "mail",
     "fast_mail_parser": "mail",
     "jinja2": "api",

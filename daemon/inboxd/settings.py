@@ -25,6 +25,7 @@ from inboxd.sections import (
     AbsolutePath,
     ApiSettings,
     ControlSettings,
+    CredentialSettings,
     ImapSettings,
     LogSettings,
     MetricsSettings,
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
     relay: RelaySettings = RelaySettings()
     network: NetworkSettings = NetworkSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    credentials: CredentialSettings = CredentialSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final, final
 
 from inboxd import metrics
+from inboxd.certificates import shown
 from inboxd.errors import CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
 from inboxd.imap.asked import Asked, cost_bytes
 from inboxd.imap.filing import append
@@ -30,6 +31,7 @@ from inboxd.imap.lines import (
 from inboxd.imap.link import Link, check
 from inboxd.imap.stream import Fetch, Stream
 from inboxd.sections import ImapSettings
+from inboxd.ways import ServerCertificate
 
 _LOGOUT_SECONDS: Final = 2.0
 _HEADER_ASIDE_BYTES: Final = 2 << 20  # what may come beside the largest header there is room for
@@ -60,6 +62,11 @@ class Session:
         self._limits = limits
         self.capabilities = capabilities
         self.tls = tls
+
+    @property
+    def certificate(self) -> ServerCertificate | None:
+        """The certificate the server showed; None when not encrypted."""
+        return shown(self._protocol.transport.get_extra_info("ssl_object"))
 
     @property
     def link(self) -> Link:
