@@ -172,7 +172,12 @@ def test_every_variable_name_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("INBOXD_DEMO_SECONDS", "5")
     values = {"STATE_DIR": str(tmp_path), "VAULT__KEY": KEY, "LOG__LEVEL": "error", "LOG__FORMAT": "console"}
     values |= {"STORE__URL": "sqlite:////srv/mail.db", "OUTBOX__UNKNOWN": "resend", "OUTBOX__SENT_COPY": "never"}
-    values |= {"OUTBOX__CONNECTIONS": "2", "RELAY__PORT": "465", "RELAY__TLS": "implicit", "CREDENTIALS__FOLDERS": "/srv/a:/srv/b"}
+    values |= {
+        "OUTBOX__CONNECTIONS": "2",
+        "RELAY__PORT": "465",
+        "RELAY__TLS": "implicit",
+        "CREDENTIALS__FOLDERS": "/srv/a:/srv/b",
+    }
     leaves = [name for name in variable_names() if "__" in name or name == "STATE_DIR"]
     for name in leaves:
         default = "127.0.0.1:1" if name.endswith("LISTEN") else "true" if "__ALLOW_" in name else "65536"

@@ -9,7 +9,6 @@ anything is said inside.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 import ssl
@@ -40,7 +39,7 @@ def pin_in(text: str) -> str:
         return PREFIX + digits
     try:
         digest = base64.b64decode(text[len(PREFIX) :].lstrip("/"), validate=True)
-    except binascii.Error:
+    except ValueError:
         digest = b""
     if len(digest) != 32:
         raise ValueError("a pin is sha256: and 64 hexadecimal digits, or base64 of 32 bytes")

@@ -54,6 +54,8 @@ async def shown_certificate(account: Account, settings: Settings) -> ServerCerti
     """
     stranger = replace(account, ssl_trust=_NOBODY, ca_file=None, password=Secret(""), password_source=None)
     context = net.tls_context(stranger)
+    if context is None:
+        raise TlsMissing("tls", f"the connection to {account.host} uses no TLS, and so no certificate")
     limits = settings.imap if account.kind is Kind.IMAP else settings.smtp
     plain = settings.network.allow_plaintext
     sock = await net.connect_account(stranger, limits.connect_seconds, allow_plaintext=plain)
@@ -63,6 +65,6 @@ async def shown_certificate(account: Account, settings: Settings) -> ServerCerti
         else:
             opening = open_smtp_session(sock, stranger, settings.smtp, context, lambda _line: None)
         async with opening:
-            raise TlsMissing("tls", f"the connection to {account.host} has no TLS, and so no certificate")
+            raise TlsMissing("tls", f"{account.host} showed no certificate")
     except PinRefused as refused:
         return refused.seen

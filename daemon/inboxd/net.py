@@ -258,6 +258,16 @@ def _context(verify: bool, protocols: tuple[str, ...], _authorities: str, files:
     return context
 
 
+def tls_alert(host: str, error: BaseException | None) -> TlsFailed | None:
+    """What the server said when it ended TLS; None when it was no alert that ended it.
+
+    In TLS 1.3 a server that refuses the client's certificate says so after the client took the handshake for done.
+    """
+    if isinstance(error, ssl.SSLError) and "ALERT" in str(getattr(error, "reason", "")).upper():
+        return tls_failure(host, error)
+    return None
+
+
 def tls_failure(host: str, error: Exception) -> TlsFailed:
     """A failed handshake in plain words."""
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -31,6 +31,7 @@ from inboxd.imap.lines import (
     printable,
     response_code,
 )
+from inboxd.net import tls_alert
 
 _SCRATCH: Final = bytearray(256 << 10)  # one for all sessions: a read is filled and consumed without a pause
 _SCRATCH_VIEW: Final = memoryview(_SCRATCH)
@@ -117,7 +118,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if self.bye is not None:
             self._fail(self.bye)
         elif exc is not None:
-            self._fail(ConnectionLost("connection", f"the connection broke ({exc})"))
+            self._fail(tls_alert("the server", exc) or ConnectionLost("connection", f"the connection broke ({exc})"))
         else:
             self._fail(ConnectionLost("connection", "the server closed the connection"))
 

@@ -175,4 +175,6 @@ class Link:
         if isinstance(error, SMTPResponseException):
             said = "" if stage == "auth" else clean(error.message)
             return ProtocolError(stage, "the answer does not follow the protocol", reply=said)
+        if (refused := net.tls_alert(self._host, self._wire.broken_by)) is not None:
+            return refused
         return errors.ConnectionLost(stage, "the server closed the connection")
