@@ -205,9 +205,9 @@ async def _run(words: list[str], stdout: int, stderr: int) -> int:
 
 
 def _room() -> io.FileIO:
-    """A file in memory that cannot grow beyond one byte more than may be printed."""
+    """A file in memory that cannot grow, somewhat larger than what may be printed."""
     file = io.FileIO(os.memfd_create("password", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+")
-    file.truncate(_MOST_BYTES + 1)
+    file.truncate(4 * _MOST_BYTES)
     fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return file
 
