@@ -32,6 +32,12 @@ OURS: Final = {
     ("CreateWebhookOptions", "enabled"),
     ("ConnectorImapConnectionDto", "folders"),
     ("CreateConnectorImapConnectionOptions", "folders"),
+    *(
+        (model, field)
+        for kind in ("Imap", "Smtp")
+        for model in (f"Connector{kind}ConnectionDto", f"CreateConnector{kind}ConnectionOptions")
+        for field in ("caFile", "clientCertificate", "clientKey", "passwordSource", "proxyPassword", "proxyUsername")
+    ),
 }
 
 
