@@ -77,6 +77,8 @@ async def test_a_proxy_that_could_read_the_stored_password_wants_it_anew(site: S
     refused = await site.ask("PATCH", route, {"proxyHost": "elsewhere.example"})
     assert refused.status == 400
     assert "imapPassword" in refused.json["message"]
+    assert (await site.ask("PATCH", route, {"proxyHost": "elsewhere.example", "proxyEnabled": False})).status == 200
+    assert (await site.ask("PATCH", route, {"proxyEnabled": True})).status == 400
 
 
 async def test_a_proxy_is_switched_off_and_forgotten(site: Site) -> None:
@@ -117,6 +119,18 @@ async def test_files_are_looked_at_before_they_are_kept(site: Site, certificates
         refused = await site.ask_control("PATCH", route, wrong)
         assert (refused.status, refused.json["message"].partition(":")[0]) == (400, next(iter(wrong)))
     assert (await site.ask_control("PATCH", route, {"caFile": ""})).json["caFile"] is None
+
+
+async def test_a_file_that_is_gone_keeps_nobody_from_switching_off(
+    site: Site, certificates: Certificates, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.pem"
+    own.write_bytes(certificates.ca_file.read_bytes())
+    made = await connected(site, caFile=str(own))
+    own.unlink()
+    assert (await site.ask("PATCH", f"/connectors/{made['id']}/imap", {"enabled": False})).status == 200
+    tested = await site.ask("POST", f"/connectors/{made['id']}/imap/test")
+    assert "caFile" in tested.json["error"]
 
 
 async def test_a_source_takes_the_passwords_place_and_is_guarded_like_one(

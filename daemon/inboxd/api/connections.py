@@ -132,19 +132,19 @@ def sealed(services: Services, wish: Wish, connection: Connection) -> Connection
 
 async def created(services: Services, wish: Wish, connector_id: ConnectorId) -> Connection:
     """The new connection wished for, its passwords sealed; Invalid as in `fresh` and `check_way`."""
-    return sealed(services, wish, await check_way(services, fresh(wish, connector_id)))
+    return sealed(services, wish, await check_way(services, wish, fresh(wish, connector_id)))
 
 
-async def check_way(services: Services, connection: Connection) -> Connection:
-    """The connection itself; Invalid when its password would surely cross a public network in clear, when a file of its
-    TLS will not do, or when the settings do not allow the source of its password.
+async def check_way(services: Services, wish: Wish, connection: Connection) -> Connection:
+    """The connection that comes of the wish, itself; Invalid when its password would surely cross a public network in
+    clear, when a file that is wished for will not do, or the settings do not allow the source of its password.
 
     What a host name stands for shows when it is connected to.
     """
-    if connection.password_source is not None:
-        sources.check(connection.password_source, services.settings.credentials)
-    files = (connection.ca_file, connection.client_certificate, connection.client_key)
-    if any(files):
+    if wish.password_source:
+        sources.check(wish.password_source, services.settings.credentials)
+    if wish.ca_file or wish.client_certificate or wish.client_key:
+        files = (connection.ca_file, connection.client_certificate, connection.client_key)
         await asyncio.to_thread(net.check_tls_files, *files)
     return _check_clear(services, connection)
 
@@ -176,7 +176,7 @@ async def _update(services: Services, id: ConnectorId, wish: Wish) -> Connection
     stored = await _find(services, id, wish.kind)
     if stored is None:
         raise NotFound(f"connector {id} has no {wish.kind.value.upper()} connection yet; create it with POST")
-    changed = await check_way(services, merged(wish, stored))
+    changed = await check_way(services, wish, merged(wish, stored))
     return await _put(services, stored, sealed(services, wish, changed))
 
 
@@ -216,7 +216,7 @@ async def _account(services: Services, id: ConnectorId, wish: Wish) -> Account |
     stored = await _find(services, id, wish.kind)
     if stored is None:
         return await _unstored(services, wish) if wish.host else None
-    changed = await check_way(services, merged(wish, stored))
+    changed = await check_way(services, wish, merged(wish, stored))
     return open_account(services.vault, sealed(services, wish, changed))
 
 

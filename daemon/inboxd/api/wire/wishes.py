@@ -200,9 +200,16 @@ def _redirections(old: Connection, new: Connection) -> tuple[tuple[str, bool], .
         (f"{prefix}Port", new.port != old.port),
         (f"{prefix}Username", new.username != old.username),
         (f"{prefix}Ssl", new.tls is Tls.NONE and old.tls is not Tls.NONE),
-        ("proxyHost", _shown_to_proxy(new) and _proxy_parts(old, new)[:2] != _proxy_parts(new, new)[:2]),
+        ("proxyHost", _shown_to_proxy(new) and _on_the_way(old) != _on_the_way(new)),
         ("sslTrust", not _trusted(new) <= _trusted(old) and "*" not in _trusted(old)),
     )
+
+
+def _on_the_way(connection: Connection) -> tuple[object, ...]:
+    """Which proxy sees what is sent, if any."""
+    if not connection.proxy_enabled:
+        return ()
+    return (connection.proxy_kind, connection.proxy_host, connection.proxy_port)
 
 
 def _shown_to_proxy(connection: Connection) -> bool:
