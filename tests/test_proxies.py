@@ -176,10 +176,10 @@ async def test_nothing_is_sent_in_clear_to_a_name_that_only_the_proxy_knows(monk
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("host", ["a\r\nX: y", "two words", "x" * 300, "", "\0", "a/b", "\ud800"])
-async def test_a_host_that_is_none_never_reaches_the_proxy(kind: ProxyKind, host: str) -> None:
+async def test_a_host_that_is_none_never_reaches_the_proxy(kind: ProxyKind) -> None:
     async with tunnels(kind) as far:
-        assert type(await refused(inside(far.proxy(), host=host))) is Unreachable
+        for host in ("a\r\nX: y", "two words", "x" * 300, "", "\0", "a/b", "\ud800"):
+            assert type(await refused(inside(far.proxy(), host=host))) is Unreachable, host
         assert not far.asked
 
 

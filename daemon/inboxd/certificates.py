@@ -38,7 +38,7 @@ def pin_in(text: str) -> str:
     if _HEX.fullmatch(digits):
         return PREFIX + digits
     try:
-        digest = base64.b64decode(text[len(PREFIX) :].lstrip("/"), validate=True)
+        digest = base64.b64decode(text[len(PREFIX) :], validate=True)
     except ValueError:
         digest = b""
     if len(digest) != 32:
