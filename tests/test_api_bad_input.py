@@ -110,7 +110,11 @@ _CONNECTION = {"imapHost": "imap.example.com"}
         ({"sslProtocols": ["SSLv3"]}, "sslProtocols"),
         ({"sslTrust": "sha256:00ff"}, "sslTrust"),
         ({"sslTrust": "a b/c"}, "sslTrust"),
-        ({"proxyEnabled": True}, "proxyEnabled"),
+        ({"sslTrust": f"sha256:{'0' * 64}, localhost"}, "sslTrust"),
+        ({"proxyEnabled": True}, "proxyHost"),
+        ({"proxyHost": "ftp://proxy.example"}, "proxyHost"),
+        ({"proxyHost": "proxy.example\r\nX: y"}, "proxyHost"),
+        ({"proxyHost": "proxy.example", "proxyPassword": "a\nb"}, "proxyPassword"),
     ],
 )
 async def test_unusable_values_are_400_and_name_the_field(site: Site, wrong: dict[str, object], field: str) -> None:
@@ -128,7 +132,9 @@ async def test_unusable_values_are_400_and_name_the_field(site: Site, wrong: dic
         {"searchTerms": r'SUBJECT "a \"quoted\" (word) {5}" (OR SEEN FLAGGED)'},
         {"sslTrust": "*"},
         {"sslTrust": "localhost, [::1], 127.0.0.1"},
+        {"sslTrust": f"SHA256:{'0A:' * 31}0a sha256:{'0' * 64}"},
         {"proxyEnabled": False, "proxyHost": "p.example", "proxyPort": 1080},
+        {"proxyEnabled": True, "proxyHost": "http://p.example", "proxyUsername": "me", "proxyPassword": "x"},
         {"imapHost": "::1"},
         {"imapHost": "[::1]"},
         {"imapHost": "bücher.example"},

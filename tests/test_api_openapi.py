@@ -34,6 +34,12 @@ OURS: Final = {
     ("CreateConnectorImapConnectionOptions", "folders"),
     ("ConnectorImapConnectionDto", "mirror"),
     ("CreateConnectorImapConnectionOptions", "mirror"),
+    *(
+        (model, field)
+        for kind in ("Imap", "Smtp")
+        for model in (f"Connector{kind}ConnectionDto", f"CreateConnector{kind}ConnectionOptions")
+        for field in ("caFile", "clientCertificate", "clientKey", "passwordSource", "proxyPassword", "proxyUsername")
+    ),
 }
 
 

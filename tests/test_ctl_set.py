@@ -184,3 +184,51 @@ def test_on_a_terminal_a_moved_server_asks_for_the_password_again(daemon: StandI
     status, shown = on_terminal(daemon, args, {"Password": "again"})
     assert status == 0, shown
     assert changes(daemon) == [("PATCH", "imap", {"imapHost": "new.example.com", "imapPassword": "again"})]
+
+
+PIN = "sha256:" + "0a" * 32
+
+
+def test_set_says_both_halves_what_both_have(daemon: StandIn, secret: Path) -> None:
+    daemon.add_connector("work")
+    done = change(
+        daemon, "--proxy", "http://me@proxy.example:3128", "--proxy-password-file", str(secret), "--ca-file",
+        "/etc/ca.pem", "--mechanism", "PLAIN", "--tls-protocol", "TLSv1.3", "--local-name", "here.example",
+    )  # fmt: skip
+    way = {
+        "proxyHost": "http://proxy.example",
+        "proxyPort": 3128,
+        "proxyUsername": "me",
+        "proxyEnabled": True,
+        "proxyPassword": PASSWORD,
+        "caFile": "/etc/ca.pem",
+        "sslProtocols": ["TLSv1.3"],
+        "localHostName": "here.example",
+    }
+    assert done[0] == ("PATCH", "imap", {"imapHost": "imap.example.com", "mechanisms": ["PLAIN"]} | way)
+
+
+def test_set_takes_a_source_in_the_passwords_place_and_along_when_the_server_moves(daemon: StandIn) -> None:
+    daemon.add_connector("work")
+    source = {"imapHost": "imap.example.com", "passwordSource": "credential:work"}
+    assert change(daemon, "--password-from", "credential:work")[0] == ("PATCH", "imap", source)
+    assert "password from credential:work" in call(daemon, "connector", "show", "work").stdout
+    moved = {"imapHost": "new.example.com", "passwordSource": "credential:work"}
+    assert change(daemon, "--imap-host", "new.example.com")[-1] == ("PATCH", "imap", moved)
+
+
+def test_set_brings_the_password_for_another_trust(daemon: StandIn) -> None:
+    """A pin decides who gets it, like a host name."""
+    daemon.add_connector("work")
+    wanted = {"imapHost": "imap.example.com", "sslTrust": PIN, "imapPassword": "pw"}
+    assert change(daemon, "--trust", PIN, "--password-stdin", stdin="pw\n")[0] == ("PATCH", "imap", wanted)
+
+
+@pytest.mark.parametrize("url", ["proxy.example", "ftp://proxy.example", "socks5://me:secret@proxy.example", "http://"])
+def test_a_proxy_that_is_none_or_shows_its_password_is_refused(daemon: StandIn, url: str) -> None:
+    daemon.add_connector("work")
+    result = call(daemon, "connector", "set", "work", "--proxy", url)
+    assert result.exit_code == 2
+    assert "socks5://USER@HOST:PORT" in result.stderr
+    assert "secret" not in result.output
+    assert not changes(daemon)

@@ -20,6 +20,7 @@ from inboxd.errors import (
     Invalid,
     MailServerError,
     NotFound,
+    PasswordStale,
     SendDeferred,
     SendRefused,
     SendUnknown,
@@ -29,7 +30,7 @@ from inboxd.mails import Draft
 from inboxd.model import ConnectorId, EventStatus, EventType, Kind, SentState, Tls, Window
 from inboxd.outbox import Chore, Delivery
 from inboxd.providers import habits
-from inboxd.sections import RelaySettings
+from inboxd.sections import CredentialSettings, RelaySettings
 from inboxd.services import Services
 from inboxd.store import connectors, outbox_list, sent
 from inboxd.store.engine import Store
@@ -383,3 +384,26 @@ def test_gmails_daily_limit_depends_on_the_kind_of_account() -> None:
     assert habits("smtp.gmail.com", "ann@company.example").per_day == 2_000
     assert habits("smtp.office365.com", None).per_minute == 30
     assert habits("smtp.office365.com", None).connections == 3
+
+
+async def test_a_password_kept_outside_is_read_for_each_connection(bench: Bench, tmp_path: Path) -> None:
+    """One that is refused may be about to change: the mail waits, and goes once it has."""
+    kept = tmp_path / "kept"
+    with smtp_server(users={USER: "the first"}) as server:
+        await link(bench, server.port, username=USER, password_source=f"file:{kept}")
+        services = hurried(bench, smtp={"reuse_seconds": 0.0})
+        credentials = CredentialSettings(folders=str(tmp_path))
+        services = replace(services, settings=services.settings.model_copy(update={"credentials": credentials}))
+        (connector,) = (await connectors.page(bench.store, WINDOW)).rows
+        async with working(services):
+            kept.write_text("the first\n")
+            assert (await send(services, connector.id, DRAFT)).state is SentState.SENT
+            server.users[USER] = "the second"
+            with pytest.raises(PasswordStale, match="read again"):
+                await send(services, connector.id, DRAFT)
+            rows = (await outbox_list.page(bench.store, WINDOW)).rows
+            (waiting,) = [row for row in rows if row.state is not SentState.SENT]
+            kept.write_text("the second\n")
+            record = await until(services, waiting.id, SentState.SENT)
+    assert record.entry.attempts > 1
+    assert [mail.login for mail in server.received] == [USER, USER]

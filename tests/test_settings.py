@@ -174,6 +174,7 @@ def test_every_variable_name_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     values |= {"STORE__URL": "sqlite:////srv/mail.db", "OUTBOX__UNKNOWN": "resend", "OUTBOX__SENT_COPY": "never"}
     values |= {"OUTBOX__CONNECTIONS": "2", "RELAY__PORT": "465", "RELAY__TLS": "implicit", "IMAP__COMPRESS": "never"}
     values |= {"DISCOVERY__ISPDB": "https://mirror.example/v1.1/", "DISCOVERY__NAME_SERVER": "[::1]:53"}
+    values |= {"CREDENTIALS__FOLDERS": "/srv/a:/srv/b"}
     leaves = [name for name in variable_names() if "__" in name or name == "STATE_DIR"]
     for name in leaves:
         default = "127.0.0.1:1" if name.endswith("LISTEN") else "true" if "__ALLOW_" in name else "65536"

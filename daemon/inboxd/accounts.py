@@ -5,7 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from inboxd.errors import Conflict
-from inboxd.model import Account, Connection, ConnectorId, Kind, Secret
+from inboxd.model import Account, Connection, ConnectorId, Kind, Proxy, Secret
+from inboxd.proxies import DEFAULT_PORTS
 from inboxd.store import connectors
 from inboxd.store.engine import Store
 from inboxd.vault import Vault
@@ -21,6 +22,16 @@ def place_of_password(connection_id: UUID) -> str:
 def seal_password(vault: Vault, connection_id: UUID, password: Secret) -> bytes:
     """The ciphertext to store with the connection."""
     return vault.seal(password, place_of_password(connection_id))
+
+
+def place_of_proxy_password(connection_id: UUID) -> str:
+    """Where the password at a connection's proxy lives."""
+    return f"connection/{connection_id}/proxy_password"
+
+
+def seal_proxy_password(vault: Vault, connection_id: UUID, password: Secret) -> bytes:
+    """The ciphertext to store with the connection."""
+    return vault.seal(password, place_of_proxy_password(connection_id))
 
 
 def open_account(vault: Vault, connection: Connection) -> Account:
@@ -44,7 +55,23 @@ def open_account(vault: Vault, connection: Connection) -> Account:
         search_terms=connection.search_terms,
         folders=connection.folders,
         mirror=connection.mirror,
+        ca_file=connection.ca_file,
+        client_certificate=connection.client_certificate,
+        client_key=connection.client_key,
+        password_source=connection.password_source,
+        proxy=_proxy_of(vault, connection),
     )
+
+
+def _proxy_of(vault: Vault, connection: Connection) -> Proxy | None:
+    kind, host = connection.proxy_kind, connection.proxy_host
+    if not connection.proxy_enabled or kind is None or host is None:
+        return None
+    password = Secret("")
+    if connection.sealed_proxy_password is not None:
+        password = vault.open(connection.sealed_proxy_password, place_of_proxy_password(connection.id))
+    port = connection.proxy_port or DEFAULT_PORTS[kind]
+    return Proxy(kind, host, port, connection.proxy_username or "", password)
 
 
 async def account_of(store: Store, vault: Vault, connector_id: ConnectorId, kind: Kind) -> Account:

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -52,7 +52,54 @@ class Key:
         return int if isinstance(self.type, click.IntRange) else str
 
 
-_SHORT = {"imap.search": "search", "imap.folders": "folder", "imap.mirror": "mirror"}
+_SHORT = {
+    "imap.search": "search",
+    "imap.folders": "folder",
+    "imap.mirror": "mirror",
+    "tls_protocols": "tls-protocol",
+    "smtp.tls_protocols": "smtp-tls-protocol",
+    "mechanisms": "mechanism",
+    "smtp.mechanisms": "smtp-mechanism",
+}
+# What both halves have; the same behind smtp. is SMTP's alone, where it differs.
+_SHARED = (
+    Key(
+        "password_from",
+        click.STRING,
+        "Where the daemon reads the password at each login: file:/path, command:program …, or credential:NAME.",
+        "SOURCE",
+        "passwordSource",
+    ),
+    Key("proxy", click.STRING, "Proxy: socks5://USER@HOST:PORT or http://USER@HOST:PORT; '' for none.", "URL"),
+    Key("proxy_password_file", _FILE, "File whose one line is the password at the proxy.", "FILE"),
+    Key(
+        "trust",
+        click.STRING,
+        "Certificates to accept unverified: pins (sha256:…), host names, or * for any; '' for none.",
+        "PINS",
+        "sslTrust",
+    ),
+    Key("ca_file", click.STRING, "Authorities instead of the system's: a PEM file of the daemon's.", "PATH", "caFile"),
+    Key("client_certificate", click.STRING, "Certificate to show: a PEM file there.", "PATH", "clientCertificate"),
+    Key("client_key", click.STRING, "Its key, if that is another file.", "PATH", "clientKey"),
+    Key(
+        "tls_protocols",
+        click.STRING,
+        "TLS version allowed, TLSv1.2 or TLSv1.3. Repeat it for more; '' for both.",
+        "VERSION",
+        "sslProtocols",
+        many=True,
+    ),
+    Key(
+        "mechanisms",
+        click.STRING,
+        "Way to log in that may be used, e.g. PLAIN. Repeat it for more; '' for any.",
+        "NAME",
+        "mechanisms",
+        many=True,
+    ),
+    Key("local_name", click.STRING, "Name the daemon gives itself (EHLO).", "HOST", "localHostName"),
+)
 NAME = Key("name", click.STRING, "Name of the connector.")
 SYNC = Key("sync", click.BOOL, "Fetch new mail by itself.")
 KEYS = (
@@ -86,9 +133,20 @@ KEYS = (
     Key("interval", click.IntRange(1), "Minutes between the safety-net syncs beside IDLE.", "MINUTES", "syncInterval"),
     Key("password_file", _FILE, "File whose one line is the password.", "FILE"),
     Key("smtp.password_file", _FILE, "The same for SMTP, when its password is another one.", "FILE"),
+    *_SHARED,
+    *(replace(key, name=f"smtp.{key.name}", help=f"The same for SMTP: {key.help}") for key in _SHARED),
+)
+_OF_BOTH = frozenset(key.name for key in _SHARED)
+_PROXY = re.compile(
+    r"(?P<scheme>socks5h?|http)://(?:(?P<user>[^:@/]+)@)?(?P<host>\[[^\]]+\]|[^:@/]+)(?::(?P<port>\d{1,5}))?/?"
 )
 _PATH = re.compile(r"\bcreateConnector\w*Options\.")
-_WORDS = {key.wire: key.flag for key in KEYS if key.wire} | {
+_WORDS = {key.wire: key.flag for key in reversed(KEYS) if key.wire} | {
+    "proxyHost": "--proxy",
+    "proxyPort": "--proxy",
+    "proxyUsername": "--proxy",
+    "proxyPassword": "--proxy-password-file",
+    "smtpMechanisms": "--smtp-mechanism",
     "imapSsl": "--imap-tls",
     "smtpSsl": "--smtp-tls",
     "startTls": "TLS",
@@ -171,18 +229,43 @@ _TOML_WORDS = {
 
 def connection_json(filled: Form, half: str) -> Row:
     """What the form says about one half's connection, in MailSlurp's fields, without the password."""
-    body = {key.wire: filled[key.name] for key in KEYS if key.wire and key.name in filled and _half(key) == half}
+    body = {key.wire: filled[key.name] for key in KEYS if key.wire and key.name in filled and _is_of(key, half)}
+    if half == "smtp" and "mechanisms" in body:
+        body["smtpMechanisms"] = body.pop("mechanisms")
+    body |= _proxy_json(filled, half)
     if (tls := filled.get(f"{half}.tls")) is not None:
         body |= tls_flags(half, tls)
     return {str(field): value for field, value in body.items()}
 
 
-def new_connection_json(filled: Form, half: str, login: str | None, password: str | None) -> Row:
-    """The whole of a new connection: as `connection_json`, with login and password. The daemon knows the defaults."""
+def _proxy_json(filled: Form, half: str) -> Row:
+    """The proxy's fields; BadInput for a URL that is none, or that holds a password, which everybody would see."""
+    url: str | None = filled.get(f"{half}.proxy", filled.get("proxy"))
+    if url is None:
+        return {}
+    if not url:
+        return {"proxyHost": "", "proxyEnabled": False}
+    parts = _PROXY.fullmatch(url)
+    if parts is None:
+        raise BadInput("write the proxy as socks5://USER@HOST:PORT or http://USER@HOST:PORT; its password into a file")
+    host = ("http://" if parts["scheme"] == "http" else "") + parts["host"]
+    body: Row = {"proxyHost": host, "proxyUsername": parts["user"] or "", "proxyEnabled": True}
+    if parts["port"]:
+        body["proxyPort"] = int(parts["port"])
+    if (file := filled.get(f"{half}.proxy_password_file", filled.get("proxy_password_file"))) is not None:
+        body["proxyPassword"] = _read_secret(file)
+    return body
+
+
+def new_connection_json(filled: Form, half: str, login: str | None, passwords: Passwords | None) -> Row:
+    """The whole of a new connection: as `connection_json`, with login and password, which is not asked for where the
+    daemon is to read it, or there are no `passwords`. The daemon knows the defaults.
+    """
     body = {f"{half}Username": login} | connection_json(filled, half)
     if not body[f"{half}Username"]:
         raise BadInput(f"who logs in? give --{half}-user or --email")
-    return body | {f"{half}Password": password, "enabled": True}
+    secret = {} if passwords is None or body.get("passwordSource") else {f"{half}Password": passwords.of(half)}
+    return body | secret | {"enabled": True}
 
 
 def sync_json(minutes: int | None, *, enabled: bool = True) -> Row:
@@ -219,8 +302,8 @@ def tls_mode(row: Row, half: str) -> str:
     return "STARTTLS" if row.get("startTls") else "no TLS"
 
 
-def _half(key: Key) -> str:
-    return key.name.partition(".")[0]
+def _is_of(key: Key, half: str) -> bool:
+    return key.name in _OF_BOTH or key.name.startswith(f"{half}.")
 
 
 class Passwords:

@@ -69,7 +69,7 @@ def _change_connections(client: Client, row: Row, filled: Form, passwords: Passw
             planned += _updated(half, said[half], stored[half], passwords, shared=half == "imap" or same_login)
         elif f"{half}.host" in filled:
             login = filled.get("email") or row.get("emailAddress")
-            body = new_connection_json(filled, half, login, passwords.of(half))
+            body = new_connection_json(filled, half, login, passwords)
             planned.append(_Request("POST", half, body, (f"{half.upper()} (new)",)))
         elif any(key.startswith(f"{half}.") for key in filled):
             raise BadInput(f"{label(row)} has no {half.upper()} connection yet: give --{half}-host too")
@@ -88,13 +88,17 @@ def _updated(half: str, said: Row, stored: Row, passwords: Passwords, *, shared:
     `shared`: the account's password is this half's too. A stored password goes only where its owner pointed it, so a
     connection that is moved, or loses its TLS, takes its password along.
     """
-    fresh = {field: value for field, value in said.items() if value != stored.get(field)}
+    fresh = {field: value for field, value in said.items() if not _is_so(value, stored.get(field))}
     moved = any(f"{half}{field}" in fresh for field in ("Host", "Port", "Username"))
+    moved = moved or bool(fresh.get("sslTrust") and stored.get("sslTrust") != "*")
     flags = {f"{half}Ssl", "startTls"}
     bared = bool(flags & fresh.keys()) and not any(said[flag] for flag in flags)
     given = (shared and passwords.named) or (half == "smtp" and passwords.smtp_named)
-    if moved or bared or given:
-        fresh[f"{half}Password"] = passwords.of(half)
+    if (moved or bared or given) and not fresh.get("passwordSource"):
+        if stored.get("passwordSource") and not given and "passwordSource" not in fresh:
+            fresh["passwordSource"] = stored["passwordSource"]
+        else:
+            fresh[f"{half}Password"] = passwords.of(half)
     if not fresh:
         return []
     words = dict.fromkeys(f"{half.upper()} {_word(field, half)}" for field in fresh)
@@ -103,4 +107,23 @@ def _updated(half: str, said: Row, stored: Row, passwords: Passwords, *, shared:
 
 def _word(field: str, half: str) -> str:
     word = field.removeprefix(half).removeprefix("select").removesuffix("Terms").lower()
-    return {"ssl": "TLS", "starttls": "TLS", "username": "user"}.get(word, word)
+    return "proxy" if word.startswith("proxy") else _WORDS.get(word, word)
+
+
+_WORDS = {
+    "ssl": "TLS",
+    "starttls": "TLS",
+    "username": "user",
+    "ssltrust": "trust",
+    "sslprotocols": "TLS protocols",
+    "cafile": "CA file",
+    "clientcertificate": "client certificate",
+    "clientkey": "client key",
+    "localhostname": "local name",
+    "passwordsource": "password source",
+}
+
+
+def _is_so(value: object, stored: object) -> bool:
+    """Whether it is stored that way; an empty text takes away what is not there."""
+    return value == stored or (value == "" and stored is None)

@@ -42,6 +42,12 @@ _OPTIONS_OF_HALF = {
     "smtp": "createConnectorSmtpConnectionOptions",
 }
 _OPTIONS_OF_SYNC = "createConnectorSyncSettingsOptions"
+_WAY = {
+    "passwordSource": "password from",
+    "sslTrust": "trusting",
+    "caFile": "authorities in",
+    "clientCertificate": "showing",
+}
 _MOMENTS = (("since", "since"), ("next try", "retryAt"))
 _LIST_COLUMNS = (
     Column("NAME", flex=True),
@@ -124,8 +130,7 @@ def _creation(filled: Form, halves: list[str], passwords: Passwords | None) -> R
         "createConnectorOptions": {"name": filled["name"], "emailAddress": filled.get("email"), "enabled": True}
     }
     for half in halves:
-        password = passwords.of(half) if passwords is not None else None
-        body[_OPTIONS_OF_HALF[half]] = new_connection_json(filled, half, login[half], password)
+        body[_OPTIONS_OF_HALF[half]] = new_connection_json(filled, half, login[half], passwords)
     if "imap" in halves and filled.get(SYNC.name, True):
         body[_OPTIONS_OF_SYNC] = sync_json(filled.get("interval"))
     return body
@@ -224,6 +229,9 @@ def _connection_line(row: Row | None, half: str) -> str | None:
         return None
     port = f":{row[f'{half}Port']}" if row.get(f"{half}Port") else ""
     line = f"{row[f'{half}Host']}{port}, {tls_mode(row, half)}, as {row.get(f'{half}Username') or 'nobody'}"
+    line += "".join(f", {word} {row[field]}" for field, word in _WAY.items() if row.get(field))
+    if row.get("proxyEnabled"):
+        line += f", through the proxy {row.get('proxyHost')}"
     return line if row.get("enabled") is not False else f"{line} (disabled)"
 
 

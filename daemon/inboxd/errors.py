@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from inboxd.outbox import Refusal
+from inboxd.ways import ServerCertificate
 
 
 class InboxdError(Exception):
@@ -77,9 +78,9 @@ class SecretUnreadable(InboxdError):
 class MailServerError(InboxdError):
     """A mail server, or the way to it, failed.
 
-    `stage` says where: resolve, connect, tls, greeting, starttls, login, select, search, fetch, idle, list, append,
-    store, ehlo, auth, mail, rcpt, data, or how the connection itself failed: answer, read, command, connection, bye,
-    closed.
+    `stage` says where: credential, proxy, resolve, connect, tls, greeting, starttls, login, select, search, fetch,
+    idle, list, append, store, ehlo, auth, mail, rcpt, data, or how the connection itself failed: answer, read, command,
+    connection, bye, closed.
     `reply` holds the server's own words where it spoke; `refused` what it said to single recipients of a mail.
     """
 
@@ -107,6 +108,14 @@ class TlsFailed(MailServerError):
     reason = "tls"
 
 
+class PinRefused(TlsFailed):
+    """The server shows a certificate that none of the connection's pins is for; `seen` is that certificate."""
+
+    def __init__(self, stage: str, message: str, seen: ServerCertificate) -> None:
+        super().__init__(stage, message)
+        self.seen = seen
+
+
 class TlsMissing(MailServerError):
     """The connector asks for STARTTLS and the server does not offer it: nothing is sent in clear instead."""
 
@@ -126,6 +135,38 @@ class AuthRefused(MailServerError):
 
     retry = False
     reason = "auth"
+
+
+class PasswordStale(AuthRefused):
+    """The server refused a password that is kept outside: whoever keeps it may be about to change it."""
+
+    retry = True
+    pause_seconds = 900.0
+
+
+class CredentialFailed(MailServerError):
+    """The password could not be read where it is kept: no such file for now, or a command that failed."""
+
+    pause_seconds = 60.0
+    reason = "credential"
+
+
+class CredentialRefused(CredentialFailed):
+    """The settings do not allow that place, or it can never hold a password."""
+
+    retry = False
+
+
+class ProxyFailed(MailServerError):
+    """The proxy cannot be reached, breaks its protocol, or cannot reach the server."""
+
+    reason = "proxy"
+
+
+class ProxyRefused(ProxyFailed):
+    """The proxy refused its login, or does not let this server be reached. Only people can mend either."""
+
+    pause_seconds = 900.0
 
 
 class MailboxRefused(MailServerError):

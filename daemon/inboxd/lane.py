@@ -32,6 +32,7 @@ from inboxd.providers import habits
 from inboxd.services import Services
 from inboxd.smtp.opening import open_session
 from inboxd.smtp.session import Receipt, Session
+from inboxd.sources import stale, with_password
 from inboxd.store import outbox
 from inboxd.verdicts import Choices
 
@@ -165,12 +166,18 @@ class Lane:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Session]:
-        settings, account = self._services.settings, self._account
+        settings = self._services.settings
+        account = await with_password(self._account, settings.credentials)
+        context = net.tls_context(account)
         sock = await net.connect_account(
             account, settings.smtp.connect_seconds, allow_plaintext=settings.network.allow_plaintext
         )
-        context = net.tls_context(account)
-        async with open_session(sock, account, settings.smtp, context, self._transcript.append) as session:
+        async with AsyncExitStack() as stack:
+            opening = open_session(sock, account, settings.smtp, context, self._transcript.append)
+            try:
+                session = await stack.enter_async_context(opening)
+            except AuthRefused as error:
+                raise stale(account, error) from error
             yield session
 
     async def _use(self, session: Session, group: asyncio.TaskGroup) -> None:

@@ -33,8 +33,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry(auto_describe=True)
 
 DISCONNECT_REASONS = (
-    "error", "unreachable", "tls", "insecure", "auth", "mailbox", "throttled", "lost", "bye", "stalled", "protocol",
-    "refused", "stopped", "changed",
+    "error", "unreachable", "tls", "insecure", "auth", "credential", "proxy", "mailbox", "throttled", "lost", "bye",
+    "stalled", "protocol", "refused", "stopped", "changed",
 )  # fmt: skip
 COMMANDS = (
     "LOGIN", "AUTHENTICATE", "CAPABILITY", "STARTTLS", "EXAMINE", "SELECT", "SEARCH", "FETCH", "IDLE", "NOOP", "LOGOUT",

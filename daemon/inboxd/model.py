@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic, NewType, TypeVar, final
+from typing import Generic, NewType, TypeVar
 from uuid import UUID
+
+from inboxd.ways import Proxy, ProxyKind, Secret, Tls
 
 T = TypeVar("T")
 
@@ -22,39 +24,6 @@ KeyId = NewType("KeyId", str)
 def utc_now() -> datetime:
     """The wall clock, aware, in UTC."""
     return datetime.now(UTC)
-
-
-@final
-class Secret:
-    """A string that does not show itself in reprs, logs or tracebacks; `reveal` hands it out."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The secret itself; call it where it goes on the wire or under a cipher, nowhere else."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    __str__ = __repr__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-
-class Tls(enum.Enum):
-    """How a connection is secured. STARTTLS is enforced: there is no falling back to NONE."""
-
-    IMPLICIT = "implicit"
-    STARTTLS = "starttls"
-    NONE = "none"
 
 
 class Kind(enum.Enum):
@@ -171,12 +140,16 @@ class Connector:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How a connector's IMAP or SMTP server is reached. `sealed_password` is ciphertext (see vault).
+    """How a connector's IMAP or SMTP server is reached. What is `sealed` is ciphertext (see vault).
 
     `ssl_trust`: `*` accepts any certificate, else a comma-separated list of host names whose certificate is accepted
-    without verification. `ssl_protocols`: a subset of TLSv1.2, TLSv1.3. `mechanisms`: the SASL mechanisms allowed,
-    empty for any. `select_folder`, `search_terms` and `folders` concern IMAP alone: the mailbox to read, or with
-    `folders` those to follow (see `imap.choosing`); with `mirror` a mail deleted there is deleted here.
+    without verification, or of pins (see `certificates`). `ssl_protocols`: a subset of TLSv1.2, TLSv1.3. `mechanisms`:
+    the SASL mechanisms allowed, empty for any. `select_folder`, `search_terms` and `folders` concern IMAP alone: the
+    mailbox to read, or with `folders` those to follow (see `imap.choosing`); with `mirror` a mail deleted there is
+    deleted here.
+    `ca_file`, `client_certificate`, `client_key` are paths of PEM files on this machine, `password_source` says where
+    the password is read at each login (see `sources`) instead of `sealed_password`. A proxy that is there but not
+    `proxy_enabled` is only remembered.
     """
 
     id: UUID
@@ -197,6 +170,16 @@ class Connection:
     search_terms: str | None = None
     folders: tuple[str, ...] = ()
     mirror: bool = False
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    password_source: str | None = None
+    proxy_enabled: bool = False
+    proxy_kind: ProxyKind | None = None
+    proxy_host: str | None = None
+    proxy_port: int | None = None
+    proxy_username: str | None = None
+    sealed_proxy_password: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +194,10 @@ class SyncSettings:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A connection with its password opened: what a worker needs to talk to a server."""
+    """A connection with its password opened: what a worker needs to talk to a server.
+
+    With a `password_source` the password is read there right before the login, by `sources.with_password`.
+    """
 
     connector_id: ConnectorId | None
     kind: Kind
@@ -228,6 +214,11 @@ class Account:
     search_terms: str | None = None
     folders: tuple[str, ...] = ()
     mirror: bool = False
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    password_source: str | None = None
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, slots=True)

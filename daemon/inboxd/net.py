@@ -10,13 +10,15 @@ import socket
 import ssl
 import threading
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import cast
 
 import aiohappyeyeballs
 
-from inboxd.errors import Insecure, Stalled, TlsFailed, Unreachable
-from inboxd.model import Account, Tls
+from inboxd import proxies
+from inboxd.certificates import TlsFiles, pins_of
+from inboxd.errors import Insecure, Invalid, ProxyFailed, Stalled, TlsFailed, Unreachable
+from inboxd.model import Account, Proxy, Tls
 
 _LOOKUPS_AT_ONCE = 64
 _EYEBALLS_DELAY_SECONDS = 0.25  # RFC 8305 §5
@@ -38,6 +40,19 @@ _NEAR = tuple(
 )  # fmt: skip
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 TLS_PROTOCOLS = tuple(_VERSIONS)
+_NO_FILES = TlsFiles(None, None, None)
+# What OpenSSL's reason for a failed handshake most often means.
+_HINTS = {
+    "wrong version": "; the port may not speak TLS",
+    "record layer": "; the port may not speak TLS",
+    "certificate required": "; the server wants a client certificate",
+    "alert handshake failure": "; the server may want a client certificate, or other protocol versions",
+    "alert protocol version": "; the server speaks none of the allowed protocol versions",
+    "unsupported protocol": "; the server speaks none of the allowed protocol versions",
+    "alert unknown ca": "; the server does not know the authority of the client certificate",
+    "alert bad certificate": "; the server refuses the client certificate",
+    "alert certificate": "; the server refuses the client certificate",
+}
 
 
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
@@ -128,23 +143,67 @@ async def connect(host: str, port: int, seconds: float) -> socket.socket:
 
 
 async def connect_account(account: Account, seconds: float, *, allow_plaintext: bool) -> socket.socket:
-    """`connect` to the account's server; Insecure when a password would cross a public network in clear."""
+    """`connect` to the account's server, through its proxy if it has one.
+
+    Insecure when a password would cross a public network in clear; ProxyFailed or ProxyRefused for what the proxy does.
+    """
+    if account.proxy is not None:
+        if account.tls is Tls.NONE and not allow_plaintext and not _is_near_address(account.host):
+            raise _in_clear(f"{account.host} is reached through a proxy, which may be far from it,")
+        return await _connect_through(account.proxy, account, seconds, allow_plaintext=allow_plaintext)
     sock = await connect(account.host, account.port, seconds)
-    if account.tls is not Tls.NONE or allow_plaintext:
-        return sock
+    if account.tls is Tls.NONE and not allow_plaintext and not _has_near_peer(sock, account.host, account.port):
+        sock.close()
+        raise _in_clear(f"{account.host} is a public address")
+    return sock
+
+
+async def _connect_through(proxy: Proxy, account: Account, seconds: float, *, allow_plaintext: bool) -> socket.socket:
+    where = f"{proxy.host} port {proxy.port}"
     try:
-        near = is_near(sock.getpeername()[0])
+        async with asyncio.timeout(seconds):
+            with ExitStack() as failed:
+                sock = failed.enter_context(await _connect_to(proxy, seconds))
+                if proxy.username and not allow_plaintext and not _has_near_peer(sock, proxy.host, proxy.port):
+                    raise _in_clear(f"the proxy {proxy.host} wants a login and is a public address")
+                await proxies.tunnel(sock, proxy, account.host, account.port)
+                failed.pop_all()
+                return sock
+    except TimeoutError as error:
+        words = f"the proxy {where} did not connect to {account.host} port {account.port} within {seconds:g} s"
+        raise Stalled("proxy", words) from error
+
+
+async def _connect_to(proxy: Proxy, seconds: float) -> socket.socket:
+    try:
+        return await connect(proxy.host, proxy.port, seconds)
+    except (Unreachable, Stalled) as error:
+        raise ProxyFailed("proxy", f"the proxy cannot be reached: {error}") from error
+
+
+def _has_near_peer(sock: socket.socket, host: str, port: int) -> bool:
+    """Whether the other end is near; Unreachable, and the socket closed, when it has left already."""
+    try:
+        return is_near(sock.getpeername()[0])
     except OSError as error:
         sock.close()
-        raise Unreachable("connect", f"{account.host} port {account.port} closed the connection at once") from error
-    if not near:
-        sock.close()
-        raise Insecure(
-            "connect",
-            f"{account.host} is a public address and the connection is not encrypted: use TLS or STARTTLS"
-            " (the operator may set network.allow_plaintext)",
-        )
-    return sock
+        raise Unreachable("connect", f"{host} port {port} closed the connection at once") from error
+
+
+def _is_near_address(host: str) -> bool:
+    """Whether it is a near address. Of a name nobody here knows: the proxy resolves it."""
+    try:
+        return is_near(host)
+    except ValueError:
+        return False
+
+
+def _in_clear(subject: str) -> Insecure:
+    return Insecure(
+        "connect",
+        f"{subject} and the connection is not encrypted: use TLS or STARTTLS"
+        " (the operator may set network.allow_plaintext)",
+    )
 
 
 def is_near(address: str) -> bool:
@@ -156,25 +215,41 @@ def is_near(address: str) -> bool:
 
 
 def tls_context(account: Account) -> ssl.SSLContext | None:
-    """The context for the account, None when it uses no TLS. Contexts are shared.
+    """The context for the account, None when it uses no TLS. Contexts are shared, and made anew when a file changes.
 
-    Certificates are verified unless the account's `ssl_trust` says otherwise.
+    Certificates are verified unless the account's `ssl_trust` says otherwise; with a `ca_file` always, and against its
+    authorities alone. Pins are not the context's business: see `certificates.check_pin`. TlsFailed for a file that
+    cannot be used. It reads small local files, so seldom that no thread is worth it.
     """
     if account.tls is Tls.NONE:
         return None
     trusted = {name.strip().lower() for name in (account.ssl_trust or "").split(",")}
-    verify = not trusted & {"*", account.host.lower()}
-    return _context(verify, account.ssl_protocols, os.environ.get("SSL_CERT_FILE", ""))
+    verify = bool(account.ca_file) or not (trusted & {"*", account.host.lower()} or pins_of(account.ssl_trust))
+    try:
+        files = TlsFiles.of(account.ca_file, account.client_certificate, account.client_key)
+        return _context(verify, account.ssl_protocols, os.environ.get("SSL_CERT_FILE", ""), files)
+    except Invalid as error:
+        raise TlsFailed("tls", str(error)) from error
+
+
+def check_tls_files(ca_file: str | None, client_certificate: str | None, client_key: str | None) -> None:
+    """Return when each can be read and is what it should be, and the key is the certificate's; else Invalid, which
+    names caFile, clientCertificate or clientKey. It reads files.
+    """
+    files = TlsFiles.of(ca_file, client_certificate, client_key)
+    files.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
 def web_context(*, verify: bool) -> ssl.SSLContext:
     """The context for an HTTPS server; shared. Without `verify` any certificate will do."""
-    return _context(verify, (), os.environ.get("SSL_CERT_FILE", ""))
+    return _context(verify, (), os.environ.get("SSL_CERT_FILE", ""), _NO_FILES)
 
 
 @functools.lru_cache(maxsize=64)
-def _context(verify: bool, protocols: tuple[str, ...], _authorities: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+def _context(verify: bool, protocols: tuple[str, ...], _authorities: str, files: TlsFiles) -> ssl.SSLContext:
+    own = files.authorities is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if own else ssl.create_default_context()
+    files.load_into(context)
     versions = [_VERSIONS[name] for name in protocols] or list(_VERSIONS.values())
     context.minimum_version, context.maximum_version = min(versions), max(versions)
     if not verify:
@@ -183,12 +258,22 @@ def _context(verify: bool, protocols: tuple[str, ...], _authorities: str) -> ssl
     return context
 
 
+def tls_alert(host: str, error: BaseException | None) -> TlsFailed | None:
+    """What the server said when it ended TLS; None when it was no alert that ended it.
+
+    In TLS 1.3 a server that refuses the client's certificate says so after the client took the handshake for done.
+    """
+    if isinstance(error, ssl.SSLError) and "ALERT" in str(getattr(error, "reason", "")).upper():
+        return tls_failure(host, error)
+    return None
+
+
 def tls_failure(host: str, error: Exception) -> TlsFailed:
     """A failed handshake in plain words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsFailed("tls", f"the certificate of {host} was refused ({error.verify_message})")
     if isinstance(error, ssl.SSLError):
         reason = str(getattr(error, "reason", None) or "handshake failed").replace("_", " ").lower()
-        hint = "; the port may not speak TLS" if "wrong version" in reason or "record layer" in reason else ""
+        hint = next((hint for words, hint in _HINTS.items() if words in reason), "")
         return TlsFailed("tls", f"TLS with {host} failed ({reason}{hint})")
     return TlsFailed("tls", f"{host} closed the connection during the TLS handshake; the port may not speak TLS")

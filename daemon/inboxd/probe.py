@@ -13,12 +13,23 @@ from inboxd.imap.opening import open_session as open_imap
 from inboxd.model import Account, Kind, Step, Tls
 from inboxd.settings import Settings
 from inboxd.smtp.opening import open_session as open_smtp
+from inboxd.sources import with_password
 from inboxd.sync import search
 
 Trace = Callable[[str], None]
 
 # Which stage of an error belongs to which step of the test, and what most often causes it.
 _CAUSES: Final[dict[str, tuple[str, str, str]]] = {
+    "credential": (
+        "credential",
+        "the place that holds the password cannot be read, or the settings do not allow it",
+        "put the password there, or correct the source; see credentials in the settings",
+    ),
+    "proxy": (
+        "proxy",
+        "the proxy is down, wants another login, or does not let this server be reached",
+        "check the proxy's address, user name and password, and what it allows",
+    ),
     "resolve": ("resolve", "the host name is misspelt, or this machine cannot resolve names", "check the host name"),
     "connect": ("connect", "wrong port, a firewall, or the server is down", "check host and port, then the firewall"),
     "tls": (
@@ -88,6 +99,7 @@ async def probe(account: Account, settings: Settings, trace: Trace) -> AsyncIter
     walk = _probe_imap if account.kind is Kind.IMAP else _probe_smtp
     clock = _Clock(_ORDERS[account.kind][account.tls])
     try:
+        account = await with_password(account, settings.credentials)
         async with _closing(walk(account, settings, trace, clock)) as steps:
             async for step in steps:
                 yield step
@@ -155,10 +167,10 @@ def _of_kind(error: InboxdError) -> tuple[str, str] | None:
 
 
 async def _probe_imap(account: Account, settings: Settings, trace: Trace, clock: _Clock) -> AsyncGenerator[Step]:
-    limits = settings.imap
+    limits, context = settings.imap, net.tls_context(account)
     sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=settings.network.allow_plaintext)
     yield clock.done("connect", f"{account.host} port {account.port}")
-    async with open_imap(sock, account, limits, net.tls_context(account), trace, clock.note) as session:
+    async with open_imap(sock, account, limits, context, trace, clock.note) as session:
         for step in clock.noted():
             yield step
         mailbox = await session.examine(account.select_folder)
@@ -172,7 +184,7 @@ async def _probe_imap(account: Account, settings: Settings, trace: Trace, clock:
 
 
 async def _probe_smtp(account: Account, settings: Settings, trace: Trace, clock: _Clock) -> AsyncGenerator[Step]:
-    limits = settings.smtp
+    limits, context = settings.smtp, net.tls_context(account)
     sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=settings.network.allow_plaintext)
     yield clock.done("connect", f"{account.host} port {account.port}")
     heard: set[str] = set()
@@ -184,7 +196,7 @@ async def _probe_smtp(account: Account, settings: Settings, trace: Trace, clock:
             heard.add(name)
             clock.note(name, line.partition(": ")[2])
 
-    async with open_smtp(sock, account, limits, net.tls_context(account), listen) as session:
+    async with open_smtp(sock, account, limits, context, listen) as session:
         for step in clock.noted():
             yield step
         if "login" not in heard:

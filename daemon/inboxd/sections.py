@@ -207,6 +207,20 @@ class NetworkSettings(Section):
     )
 
 
+def _folders(value: str) -> str:
+    if any(not folder.startswith("/") for folder in value.split(":") if value):
+        raise ValueError("write absolute folders, with colons between them")
+    return value
+
+
+class CredentialSettings(Section):
+    folders: Annotated[str, AfterValidator(_folders)] = Field(
+        default="", description="Folders whose files may hold connectors' passwords, with colons between them."
+    )
+    allow_commands: bool = Field(default=False, description="Let connectors get their passwords from commands.")
+    command_seconds: float = Field(default=10.0, gt=0, le=60, description="Deadline of such a command, or file.")
+
+
 class WebhookSettings(Section):
     timeout_seconds: float = Field(default=10.0, gt=0, description="Deadline of one post, from name to answer.")
     at_once: int = Field(default=50, ge=1, description="Posts under way at the same time, one for each webhook.")

@@ -25,6 +25,7 @@ from inboxd.sections import (
     AbsolutePath,
     ApiSettings,
     ControlSettings,
+    CredentialSettings,
     DashboardSettings,
     DiscoverySettings,
     ImapSettings,
@@ -109,6 +110,7 @@ class Settings(BaseSettings):
     network: NetworkSettings = NetworkSettings()
     webhooks: WebhookSettings = WebhookSettings()
     discovery: DiscoverySettings = DiscoverySettings()
+    credentials: CredentialSettings = CredentialSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from string import Template
 from typing import Any, cast
 
 import pytest
@@ -48,9 +49,10 @@ class Dovecot:
 
     `starttls` offers STARTTLS and takes plain logins too; `tls` is implicit TLS; `no_tls` never offers STARTTLS;
     `strict` refuses a login before STARTTLS; `expired` and `wrong_name` are implicit TLS with a bad certificate.
+    `more` is configuration of a test's own; `$ca` is the authority's file.
     """
 
-    def __init__(self, base: Path, certificates: Certificates) -> None:
+    def __init__(self, base: Path, certificates: Certificates, *, more: str = "") -> None:
         self.base = base
         self.log_file = base / "dovecot.log"
         self._config = base / "dovecot.conf"
@@ -65,7 +67,7 @@ class Dovecot:
         self.tls = Listener(LOOPBACK, tls_port)
         self.expired = Listener(EXPIRED_HOST, tls_port)
         self.wrong_name = Listener(WRONG_NAME_HOST, tls_port)
-        self._lay_out(certificates)
+        self._lay_out(certificates, more)
 
     @property
     def running(self) -> bool:
@@ -223,7 +225,7 @@ class Dovecot:
             raise RuntimeError(f"doveadm {' '.join(arguments)}: {done.stderr}")
         return done.stdout
 
-    def _lay_out(self, certificates: Certificates) -> None:
+    def _lay_out(self, certificates: Certificates, more: str) -> None:
         self._make_folder(self.base)
         values = {
             "base": self.base,
@@ -239,11 +241,12 @@ class Dovecot:
             "tls_hosts": " ".join((LOOPBACK, EXPIRED_HOST, WRONG_NAME_HOST)),
             "plain_port": self.starttls.port,
             "tls_port": self.tls.port,
+            "ca": shutil.copyfile(certificates.ca_file, self.base / "ca.pem"),
             **self._copy("good", certificates.good),
             **self._copy("expired", certificates.expired),
             **self._copy("wrong_name", certificates.wrong_name),
         }
-        self._config.write_text(CONFIG.substitute(values), encoding="utf-8")
+        self._config.write_text(Template(CONFIG.template + more).substitute(values), encoding="utf-8")
         (self.base / "passdb.conf").write_text(PASSDB.substitute(values), encoding="utf-8")
         for folder in (self.base / "run", self.base / "state", self.base / "mail", self._passwords):
             self._make_folder(folder)
@@ -323,9 +326,16 @@ def _await_silence(listener: Listener, seconds: float = 15.0) -> None:
 @pytest.fixture(scope="session")
 def dovecot_session(certificates: Certificates) -> Generator[Dovecot]:
     """The one Dovecot of the run; `dovecot` hands it out running."""
+    with dovecot_of_its_own(certificates) as server:
+        yield server
+
+
+@contextmanager
+def dovecot_of_its_own(certificates: Certificates, *, more: str = "") -> Generator[Dovecot]:
+    """A running Dovecot with configuration that the shared one cannot have; it takes half a second to start."""
     # In /tmp whatever TMPDIR says: Unix socket paths are short, and the owner must be able to get there.
     base = Path(tempfile.mkdtemp(prefix="inboxd-dovecot-", dir="/tmp"))
-    server = Dovecot(base, certificates)
+    server = Dovecot(base, certificates, more=more)
     try:
         server.start()
         yield server

@@ -19,7 +19,8 @@ from inboxd.api.intake import read_body, read_bytes, read_once, read_path, read_
 from inboxd.api.products import OTHER_PRODUCTS
 from inboxd.api.route import Route
 from inboxd.api.routes import ROUTES
-from inboxd.errors import InboxdError
+from inboxd.api.wire.shapes import Request
+from inboxd.errors import InboxdError, Invalid
 from inboxd.services import Services
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -132,7 +133,10 @@ class Door:
             arguments["query"] = read_query(route.query, request.query if both is None else both)
         if route.body is not None:
             read = read_bytes(request) if issubclass(route.body, bytes) else read_body(route.body, request)
-            arguments["body"] = await read
+            arguments["body"] = body = await read
+            if isinstance(body, Request) and body.local_fields() and not is_trusted(request):
+                field = body.local_fields()[0]
+                raise Invalid(field, "names something on the daemon's machine: only its operator may, with inboxctl")
         if route.wants_once:
             arguments["once"] = await read_once(route.operation, arguments, request.headers)
         if route.wants_origin:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
-from inboxd import logs, net
-from inboxd.accounts import open_account, seal_password
+from inboxd import logs, net, sources
+from inboxd.accounts import open_account, seal_password, seal_proxy_password
 from inboxd.api.wire.connections import (
     ConnectorImapConnectionDto,
     ConnectorImapConnectionTestResult,
@@ -22,7 +23,7 @@ from inboxd.api.wire.connections import (
 )
 from inboxd.api.wire.wishes import Wish, fresh, merged
 from inboxd.errors import Invalid, NotFound
-from inboxd.model import Account, Connection, ConnectorId, Kind, Secret, Step, Tls
+from inboxd.model import Account, Connection, ConnectorId, Kind, Step, Tls
 from inboxd.probe import probe
 from inboxd.services import Services
 from inboxd.store import connectors, messages
@@ -109,33 +110,46 @@ async def test_imap_options(
     services: Services, body: CreateConnectorImapConnectionOptions
 ) -> ConnectorImapConnectionTestResult:
     """Test an IMAP connection before it is stored."""
-    return ConnectorImapConnectionTestResult.of(*await _probe(services, _unstored(services, body.wish())))
+    return ConnectorImapConnectionTestResult.of(*await _probe(services, await _unstored(services, body.wish())))
 
 
 async def test_smtp_options(
     services: Services, body: CreateConnectorSmtpConnectionOptions
 ) -> ConnectorSmtpConnectionTestResult:
     """Test an SMTP connection before it is stored."""
-    return ConnectorSmtpConnectionTestResult.of(*await _probe(services, _unstored(services, body.wish())))
+    return ConnectorSmtpConnectionTestResult.of(*await _probe(services, await _unstored(services, body.wish())))
 
 
 def sealed(services: Services, wish: Wish, connection: Connection) -> Connection:
-    """The connection with the password wished for under the vault's key; without one it keeps what it has."""
-    if wish.password is None:
-        return connection
-    return replace(connection, sealed_password=seal_password(services.vault, connection.id, wish.password))
+    """The connection with the passwords wished for under the vault's key; without one it keeps what it has."""
+    if wish.password is not None:
+        connection = replace(connection, sealed_password=seal_password(services.vault, connection.id, wish.password))
+    if wish.proxy_password is not None:
+        password = seal_proxy_password(services.vault, connection.id, wish.proxy_password)
+        connection = replace(connection, sealed_proxy_password=password)
+    return connection
 
 
-def created(services: Services, wish: Wish, connector_id: ConnectorId) -> Connection:
-    """The new connection wished for, its password sealed; Invalid as in `fresh` and `check_way`."""
-    return sealed(services, wish, check_way(services, fresh(wish, connector_id)))
+async def created(services: Services, wish: Wish, connector_id: ConnectorId) -> Connection:
+    """The new connection wished for, its passwords sealed; Invalid as in `fresh` and `check_way`."""
+    return sealed(services, wish, await check_way(services, wish, fresh(wish, connector_id)))
 
 
-def check_way(services: Services, connection: Connection) -> Connection:
-    """The connection itself; Invalid when its password would surely cross a public network in clear.
+async def check_way(services: Services, wish: Wish, connection: Connection) -> Connection:
+    """The connection that comes of the wish, itself; Invalid when its password would surely cross a public network in
+    clear, when a file that is wished for will not do, or the settings do not allow the source of its password.
 
     What a host name stands for shows when it is connected to.
     """
+    if wish.password_source:
+        sources.check(wish.password_source, services.settings.credentials)
+    if wish.ca_file or wish.client_certificate or wish.client_key:
+        files = (connection.ca_file, connection.client_certificate, connection.client_key)
+        await asyncio.to_thread(net.check_tls_files, *files)
+    return _check_clear(services, connection)
+
+
+def _check_clear(services: Services, connection: Connection) -> Connection:
     if connection.tls is not Tls.NONE or services.settings.network.allow_plaintext:
         return connection
     with suppress(ValueError):
@@ -155,14 +169,15 @@ async def _find(services: Services, id: ConnectorId, kind: Kind) -> Connection |
 
 async def _create(services: Services, id: ConnectorId, wish: Wish) -> Connection:
     stored = await _find(services, id, wish.kind)
-    return await _put(services, stored, created(services, wish, id))
+    return await _put(services, stored, await created(services, wish, id))
 
 
 async def keep(services: Services, id: ConnectorId, wish: Wish, stored: Connection | None) -> Connection:
     """Make the connection as wished for, or change the stored one; Invalid as in `created` and `merged`."""
     if stored is None:
-        return await _put(services, None, created(services, wish, id))
-    return await _put(services, stored, sealed(services, wish, check_way(services, merged(wish, stored))))
+        return await _put(services, None, await created(services, wish, id))
+    changed = await check_way(services, wish, merged(wish, stored))
+    return await _put(services, stored, sealed(services, wish, changed))
 
 
 async def _update(services: Services, id: ConnectorId, wish: Wish) -> Connection:
@@ -207,13 +222,14 @@ async def _account(services: Services, id: ConnectorId, wish: Wish) -> Account |
     """The account to test; None when none is stored and none was given. Invalid as in `merged`."""
     stored = await _find(services, id, wish.kind)
     if stored is None:
-        return _unstored(services, wish) if wish.host else None
-    return open_account(services.vault, sealed(services, wish, merged(wish, stored)))
+        return await _unstored(services, wish) if wish.host else None
+    changed = await check_way(services, wish, merged(wish, stored))
+    return open_account(services.vault, sealed(services, wish, changed))
 
 
-def _unstored(services: Services, wish: Wish) -> Account:
-    account = open_account(services.vault, check_way(services, fresh(wish, ConnectorId(UUID(int=0)))))
-    return replace(account, connector_id=None, password=wish.password or Secret(""))
+async def _unstored(services: Services, wish: Wish) -> Account:
+    account = open_account(services.vault, await created(services, wish, ConnectorId(UUID(int=0))))
+    return replace(account, connector_id=None)
 
 
 async def _probe(services: Services, account: Account) -> tuple[list[Step], list[str]]:

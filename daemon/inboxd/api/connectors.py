@@ -63,7 +63,7 @@ async def _create(services: Services, query: InboxQuery, body: CreateConnectorWi
         services.store,
         connector,
         inbox=inbox if query.inbox_id is None else None,
-        connections=[created(services, wish, connector.id) for wish in wishes],
+        connections=[await created(services, wish, connector.id) for wish in wishes],
         sync=sync.sync_settings(connector.id) if sync is not None else None,
     )
     kinds = [wish.kind.value for wish in wishes]

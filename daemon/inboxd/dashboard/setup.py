@@ -172,7 +172,7 @@ async def _accounts(visit: Visit, given: Mapping[str, str], connector: Connector
         if connector is not None:
             stored = await connectors.connection(visit.services.store, connector.id, kind)
         made = merged(wish, stored) if stored is not None else fresh(wish, connector.id if connector else _NOBODY)
-        made = connection_handlers.check_way(visit.services, made)
+        made = await connection_handlers.check_way(visit.services, wish, made)
         if wish.password is not None:
             made = replace(made, sealed_password=seal_password(visit.services.vault, made.id, wish.password))
         accounts.append(open_account(visit.services.vault, made))

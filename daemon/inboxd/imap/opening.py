@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, final
 
 from inboxd import __version__, metrics, providers
+from inboxd.certificates import check_pin
 from inboxd.errors import (
     AuthRefused,
     CommandRefused,
@@ -162,6 +163,7 @@ class _Opening:
     def _note_tls(self) -> None:
         transport = self._protocol.transport
         secured = transport.get_extra_info("ssl_object")
+        check_pin(self._account, secured)
         self.tls = secured.version() if secured is not None else None
         if self.tls is not None:
             (transport.get_extra_info("peercert") or {}).clear()  # checked; a few KB kept as long as the session

@@ -37,6 +37,7 @@ from inboxd.imap.lines import (
 )
 from inboxd.imap.literal import Literal
 from inboxd.imap.patience import Patience
+from inboxd.net import tls_alert
 from inboxd.spool import Spool
 
 _SCRATCH_VIEW: Final = memoryview(bytearray(256 << 10))  # one for all: a read is filled and consumed without a pause
@@ -48,8 +49,7 @@ _BACKLOG_BYTES: Final = 4 << 20  # of a literal that comes faster than the disk 
 _LITERAL_MOST_BYTES: Final = (1 << 32) - 1  # the largest number there is (RFC 3501 §9)
 _ALERTS: Final = 100
 _ENDS: Final = ((b"OK", b"NO", b"BAD"), (b"OK",))  # of a command; of one that made way
-_BYTES_IN = metrics.IMAP_BYTES.labels("in")
-_BYTES_OUT = metrics.IMAP_BYTES.labels("out")
+_BYTES_IN, _BYTES_OUT = metrics.IMAP_BYTES.labels("in"), metrics.IMAP_BYTES.labels("out")
 
 Trace = Callable[[str], None]
 
@@ -118,7 +118,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if self.bye is not None:
             self._fail(self.bye)
         elif exc is not None:
-            self._fail(ConnectionLost("connection", f"the connection broke ({exc})"))
+            self._fail(tls_alert("the server", exc) or ConnectionLost("connection", f"the connection broke ({exc})"))
         else:
             self._fail(ConnectionLost("connection", "the server closed the connection"))
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final, final
 
 from inboxd import metrics
+from inboxd.certificates import shown
 from inboxd.errors import CommandMalformed, CommandRefused, Invalid, MailboxRefused, MailServerError, ProtocolError
 from inboxd.imap.asked import Asked
 from inboxd.imap.changes import Changes, modseq_of
@@ -33,6 +34,7 @@ from inboxd.imap.link import Link, check
 from inboxd.imap.stream import Fetch, Stream
 from inboxd.sections import ImapSettings
 from inboxd.uids import UidSet
+from inboxd.ways import ServerCertificate
 
 _LOGOUT_SECONDS: Final = 2.0
 _HEADER_ASIDE_BYTES: Final = 2 << 20  # what may come beside the largest header there is room for
@@ -71,6 +73,11 @@ class Session:
         self._counts_changes = bool({"CONDSTORE", "QRESYNC"} & capabilities)
         self._line = Line(link.round_trip_seconds)
         self._compressible = "COMPRESS=DEFLATE" in capabilities
+
+    @property
+    def certificate(self) -> ServerCertificate | None:
+        """The certificate the server showed; None when not encrypted."""
+        return shown(self._protocol.transport.get_extra_info("ssl_object"))
 
     @property
     def link(self) -> Link:

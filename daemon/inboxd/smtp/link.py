@@ -12,12 +12,13 @@ from typing import final
 from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 
-from inboxd import errors, net
+from inboxd import certificates, errors, net
 from inboxd.errors import Invalid, MailServerError, ProtocolError
 from inboxd.model import Account
 from inboxd.sections import SmtpSettings
 from inboxd.smtp.replies import CLOSING, clean, meaning, words
 from inboxd.smtp.wire import Wire
+from inboxd.ways import ServerCertificate
 
 Trace = Callable[[str], None]
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
@@ -35,6 +36,7 @@ class Link:
         self.tls: str | None = None
         self.left = False
         self._wire = wire
+        self._account = account
         self._host = account.host
         secret = account.password.reveal()
         forms = (auth_login_encode("", secret)[1], auth_plain_encode(account.username, secret))
@@ -113,11 +115,21 @@ class Link:
         self.note_tls()
 
     def note_tls(self) -> None:
-        """Take the TLS version from the transport."""
-        transport = self._wire.transport
-        if transport is not None and (channel := transport.get_extra_info("ssl_object")) is not None:
+        """Take the TLS version from the transport; PinRefused when the account pins another certificate."""
+        if (channel := self._channel) is not None:
+            certificates.check_pin(self._account, channel)
             self.tls = channel.version()
             self.trace(f"TLS: {self.tls} {(channel.cipher() or ('',))[0]}")
+
+    @property
+    def certificate(self) -> ServerCertificate | None:
+        """The certificate the server showed; None in clear."""
+        return certificates.shown(self._channel)
+
+    @property
+    def _channel(self) -> ssl.SSLObject | None:
+        transport = self._wire.transport
+        return transport.get_extra_info("ssl_object") if transport is not None else None
 
     async def close(self) -> None:
         """Close in order."""
@@ -163,4 +175,6 @@ class Link:
         if isinstance(error, SMTPResponseException):
             said = "" if stage == "auth" else clean(error.message)
             return ProtocolError(stage, "the answer does not follow the protocol", reply=said)
+        if (refused := net.tls_alert(self._host, self._wire.broken_by)) is not None:
+            return refused
         return errors.ConnectionLost(stage, "the server closed the connection")

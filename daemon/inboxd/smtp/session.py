@@ -15,6 +15,7 @@ from inboxd.smtp.content import Content, frame
 from inboxd.smtp.envelope import Envelope, size_limit
 from inboxd.smtp.link import Link
 from inboxd.smtp.replies import CLOSING, UNEXPECTED, meaning, words
+from inboxd.ways import ServerCertificate
 
 HandingOver = Callable[[dict[str, Refusal]], None]
 _EARLY_SECONDS = 1.0
@@ -41,6 +42,11 @@ class Session:
         self.tls = link.tls
         self._link = link
         self._in_mail = False
+
+    @property
+    def certificate(self) -> ServerCertificate | None:
+        """The certificate the server showed; None in clear."""
+        return self._link.certificate
 
     @property
     def size_limit(self) -> int | None:

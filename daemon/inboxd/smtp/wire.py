@@ -28,6 +28,7 @@ class Wire(SMTPProtocol):
         self._replies = Replies()
         self._replies.due = 1  # the greeting
         self._ended = False
+        self.broken_by: Exception | None = None
         self._closed = asyncio.Event()
         self._news: asyncio.Future[None] | None = None
 
@@ -46,6 +47,7 @@ class Wire(SMTPProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.broken_by = exc
         self._ended = True
         self._closed.set()
         self._wake()

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Uuid,
 )
 
-from inboxd.model import EventStatus, EventType, InboxType, Kind, SentState, Tls
+from inboxd.model import EventStatus, EventType, InboxType, Kind, ProxyKind, SentState, Tls
 from inboxd.store.columns import SERIAL, Attachments, CleanText, Mailbox, Mailboxes, Moment, Strings, one_of
 from inboxd.webhooks import ResultType, WebhookEvent
 
@@ -110,6 +110,16 @@ CONNECTIONS = Table(
     Column("search_terms", CleanText),
     Column("folders", Strings, nullable=False),
     Column("mirror", Boolean, nullable=False),
+    Column("ca_file", CleanText),
+    Column("client_certificate", CleanText),
+    Column("client_key", CleanText),
+    Column("password_source", CleanText),
+    Column("proxy_enabled", Boolean, nullable=False),
+    Column("proxy_kind", one_of(ProxyKind)),
+    Column("proxy_host", CleanText),
+    Column("proxy_port", Integer),
+    Column("proxy_username", CleanText),
+    Column("sealed_proxy_password", LargeBinary),
     UniqueConstraint("connector_id", "kind"),
 )
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, SecretStr
+from pydantic.alias_generators import to_camel
 
 from inboxd.api.wire.search_terms import check_terms
 from inboxd.api.wire.shapes import Answer, Date, Host, Line, Port, Request, Sparse, host_name, one_line
 from inboxd.api.wire.wishes import Wish
+from inboxd.certificates import PREFIX, pin_in
 from inboxd.imap.choosing import problem_of
-from inboxd.model import Connection, Kind, Secret, Step, Tls
+from inboxd.model import Connection, Kind, ProxyKind, Secret, Step, Tls
 
 MOST_FOLDERS = 1_000
 MECHANISMS = ("PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "CRAM-MD5")
 PROTOCOLS = ("TLSv1.2", "TLSv1.3")
+_SCHEMES = {"socks5": ProxyKind.SOCKS5, "socks5h": ProxyKind.SOCKS5, "http": ProxyKind.HTTP}
 _MASK = re.compile(r"[*•]*")
 
 
@@ -39,12 +42,15 @@ def _protocols(names: list[str]) -> list[str]:
 
 
 def _trust(text: str) -> str:
-    hosts = [host.strip() for host in re.split(r"[,\s]+", text) if host.strip()]
-    if any(host.lower().startswith("sha256:") for host in hosts):
-        raise ValueError("certificate pins (sha256:…) are not supported by this version; use * or host names")
-    if any(not re.fullmatch(r"\*|[\w.:\[\]-]{1,253}", host) for host in hosts):
-        raise ValueError("use * or host names separated by commas")
-    return "*" if "*" in hosts else ",".join(hosts)
+    entries = [entry for entry in re.split(r"[,\s]+", text) if entry]
+    pins = [entry for entry in entries if entry.lower().startswith(PREFIX)]
+    if pins and len(pins) < len(entries):
+        raise ValueError("pins stand alone: beside * or a host name they would mean nothing")
+    if pins:
+        return ",".join(pin_in(pin) for pin in pins)
+    if any(not re.fullmatch(r"\*|[\w.:\[\]-]{1,253}", host) for host in entries):
+        raise ValueError("use *, host names or pins (sha256:…) separated by commas")
+    return "*" if "*" in entries else ",".join(entries)
 
 
 def _hello_name(text: str) -> str:
@@ -60,10 +66,20 @@ def _folder(key: str) -> str:
     return key
 
 
-def _no_proxy(wanted: bool) -> bool:
-    if wanted:
-        raise ValueError("proxies are not supported by this version; leave it out or false")
-    return wanted
+def _proxy_host(text: str) -> str:
+    """A host name, for SOCKS5 as it is, with http:// before it for HTTP's CONNECT; empty for no proxy."""
+    scheme, mark, host = text.rpartition("://")
+    if not text:
+        return text
+    if mark and scheme.lower() not in _SCHEMES:
+        raise ValueError("write the proxy's host name, for HTTP CONNECT with http:// before it")
+    return ("http://" if scheme.lower() == "http" else "") + host_name(host)
+
+
+def _path(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError("must be an absolute path on the daemon's machine")
+    return text
 
 
 Password = Annotated[SecretStr, AfterValidator(_password), Field(max_length=65_536)]
@@ -79,21 +95,63 @@ Protocols = Annotated[
     Field(json_schema_extra={"items": {"type": "string", "enum": list(PROTOCOLS)}}),
 ]
 Trust = Annotated[Line, AfterValidator(_trust)]
+ProxyHost = Annotated[Line, AfterValidator(_proxy_host)]
+LocalPath = Annotated[Line, AfterValidator(_path)]
 SearchKeys = Annotated[Line, AfterValidator(check_terms)]
 Folders = Annotated[list[Annotated[Line, AfterValidator(_folder)]], Field(max_length=MOST_FOLDERS)]
 
 
 class ConnectionOptions(Request):
-    """The fields IMAP and SMTP spell alike."""
+    """The fields IMAP and SMTP spell alike. From `proxyUsername` on MailSlurp does not have them.
+
+    Those that name something on the daemon's machine are taken over its control socket alone.
+    """
 
     enabled: bool | None = None
     start_tls: bool | None = None
     local_host_name: HelloName | None = None
-    proxy_host: Line | None = None
+    proxy_host: ProxyHost | None = None
     proxy_port: Port | None = None
-    proxy_enabled: Annotated[bool, AfterValidator(_no_proxy)] | None = None
+    proxy_enabled: bool | None = None
     ssl_trust: Trust | None = None
     ssl_protocols: Protocols | None = None
+    proxy_username: Line | None = None
+    proxy_password: Password | None = None
+    ca_file: LocalPath | None = None
+    client_certificate: LocalPath | None = None
+    client_key: LocalPath | None = None
+    password_source: Line | None = None
+
+    def local_fields(self) -> tuple[str, ...]:
+        """What was given that only the control socket may give."""
+        return tuple(to_camel(name) for name in _LOCAL if getattr(self, name) is not None)
+
+    def _way(self) -> dict[str, Any]:
+        """What of a wish IMAP and SMTP spell alike."""
+        kind, host = None, self.proxy_host
+        if host:
+            scheme, _, host = host.rpartition("://")
+            kind = _SCHEMES.get(scheme, ProxyKind.SOCKS5)
+        return {
+            "enabled": self.enabled,
+            "start_tls": self.start_tls,
+            "local_host_name": self.local_host_name,
+            "ssl_trust": self.ssl_trust,
+            "ssl_protocols": self.ssl_protocols,
+            "ca_file": self.ca_file,
+            "client_certificate": self.client_certificate,
+            "client_key": self.client_key,
+            "password_source": self.password_source,
+            "proxy_enabled": self.proxy_enabled,
+            "proxy_kind": kind,
+            "proxy_host": host,
+            "proxy_port": self.proxy_port,
+            "proxy_username": self.proxy_username,
+            "proxy_password": _secret(self.proxy_password),
+        }
+
+
+_LOCAL = ("ca_file", "client_certificate", "client_key", "password_source")
 
 
 class CreateConnectorImapConnectionOptions(ConnectionOptions):
@@ -119,18 +177,14 @@ class CreateConnectorImapConnectionOptions(ConnectionOptions):
             host=self.imap_host,
             port=self.imap_port,
             ssl=self.imap_ssl,
-            start_tls=self.start_tls,
             username=self.imap_username,
             password=_secret(self.imap_password),
             mechanisms=self.mechanisms,
-            local_host_name=self.local_host_name,
-            ssl_trust=self.ssl_trust,
-            ssl_protocols=self.ssl_protocols,
-            enabled=self.enabled,
             select_folder=self.select_folder,
             search_terms=self.search_terms,
             folders=self.folders,
             mirror=self.mirror,
+            **self._way(),
         )
 
 
@@ -149,14 +203,10 @@ class CreateConnectorSmtpConnectionOptions(ConnectionOptions):
             host=self.smtp_host,
             port=self.smtp_port,
             ssl=self.smtp_ssl,
-            start_tls=self.start_tls,
             username=self.smtp_username,
             password=_secret(self.smtp_password),
             mechanisms=self.smtp_mechanisms,
-            local_host_name=self.local_host_name,
-            ssl_trust=self.ssl_trust,
-            ssl_protocols=self.ssl_protocols,
-            enabled=self.enabled,
+            **self._way(),
         )
 
 
@@ -165,6 +215,21 @@ def _secret(given: SecretStr | None) -> Secret | None:
     if given is None or _MASK.fullmatch(given.get_secret_value()):
         return None
     return Secret(given.get_secret_value())
+
+
+def _way_of(connection: Connection) -> dict[str, Any]:
+    """What MailSlurp calls the proxy, and the fields it does not have."""
+    before = "http://" if connection.proxy_kind is ProxyKind.HTTP else ""
+    return {
+        "proxy_host": before + connection.proxy_host if connection.proxy_host else None,
+        "proxy_port": connection.proxy_port,
+        "proxy_enabled": connection.proxy_enabled,
+        "proxy_username": connection.proxy_username,
+        "ca_file": connection.ca_file,
+        "client_certificate": connection.client_certificate,
+        "client_key": connection.client_key,
+        "password_source": connection.password_source,
+    }
 
 
 class ConnectorImapConnectionDto(Answer):
@@ -182,9 +247,15 @@ class ConnectorImapConnectionDto(Answer):
     folders: list[str]
     mirror: bool
     start_tls: bool
-    proxy_host: None = None
-    proxy_port: None = None
+    proxy_host: str | None = None
+    proxy_port: int | None = None
     proxy_enabled: bool = False
+    proxy_username: str | None = None
+    proxy_password: None = None
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    password_source: str | None = None
     local_host_name: str | None
     mechanisms: list[str]
     ssl_protocols: list[str]
@@ -213,6 +284,7 @@ class ConnectorImapConnectionDto(Answer):
             ssl_trust=connection.ssl_trust,
             enabled=connection.enabled,
             created_at=connection.created_at,
+            **_way_of(connection),
         )
 
 
@@ -229,9 +301,15 @@ class ConnectorSmtpConnectionDto(Answer):
     start_tls: bool
     smtp_mechanisms: list[str]
     local_host_name: str | None
-    proxy_host: None = None
-    proxy_port: None = None
+    proxy_host: str | None = None
+    proxy_port: int | None = None
     proxy_enabled: bool = False
+    proxy_username: str | None = None
+    proxy_password: None = None
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    password_source: str | None = None
     ssl_protocols: list[str]
     ssl_trust: str | None
     enabled: bool
@@ -254,6 +332,7 @@ class ConnectorSmtpConnectionDto(Answer):
             ssl_trust=connection.ssl_trust,
             enabled=connection.enabled,
             created_at=connection.created_at,
+            **_way_of(connection),
         )
 
 

@@ -91,6 +91,11 @@ class CreateConnectorWithOptions(Request):
     create_connector_smtp_connection_options: CreateConnectorSmtpConnectionOptions | None = None
     create_connector_sync_settings_options: CreateConnectorSyncSettingsOptions | None = None
 
+    def local_fields(self) -> tuple[str, ...]:
+        """As its connections say."""
+        given = (self.create_connector_imap_connection_options, self.create_connector_smtp_connection_options)
+        return tuple(name for options in given if options is not None for name in options.local_fields())
+
     def wishes(self) -> list[Wish]:
         """The connections it asks for."""
         given = (self.create_connector_imap_connection_options, self.create_connector_smtp_connection_options)

@@ -60,6 +60,10 @@ class Wire(BaseModel):
 class Request(Wire):
     """What a client sends, as a body or as a query."""
 
+    def local_fields(self) -> tuple[str, ...]:
+        """What was given that names something on the daemon's machine: over the control socket alone."""
+        return ()
+
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, given: object) -> object:
