@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from inboxd.ctl_account import (
+    ENABLED,
     HALVES,
     NAME,
     SYNC,
@@ -87,7 +88,7 @@ def add(
     client = control.client
     refuse_taken(client, filled["name"])
     passwords = Passwords(filled, stdin=password_stdin, prompt=False)
-    body = _creation(filled, halves, passwords)
+    body = creation(filled, halves, passwords)
     with in_options():
         row: Row = client.call("POST", "/connectors/withOptions", body, query={"inboxId": inbox})
     control.tell(row, lambda made: _tell_added(made, has_imap="imap" in halves))
@@ -96,10 +97,15 @@ def add(
         follow_first_sync(client, row)
 
 
-def _creation(filled: Form, halves: list[str], passwords: Passwords) -> Row:
+def creation(filled: Form, halves: list[str], passwords: Passwords) -> Row:
+    """The request that makes the connector; BadInput when a password, or who logs in, is missing."""
     login = {"imap": filled.get("email"), "smtp": filled.get("imap.user") or filled.get("email")}
     body: Row = {
-        "createConnectorOptions": {"name": filled["name"], "emailAddress": filled.get("email"), "enabled": True}
+        "createConnectorOptions": {
+            "name": filled["name"],
+            "emailAddress": filled.get("email"),
+            "enabled": filled.get(ENABLED.name, True),
+        }
     }
     for half in halves:
         password = passwords.of(half)
@@ -172,6 +178,7 @@ def _print_whole(whole: Row) -> None:
         ("inbox", row["inboxId"]),
         ("created", local_time(row["createdAt"])),
         ("enabled", row["enabled"]),
+        *([("declared", state["declared"])] if state.get("declared") else []),
         *((half, _connection_line(whole[half], half)) for half in HALVES),
     ]
     if imap := whole["imap"]:

@@ -89,3 +89,12 @@ def habits(smtp_host: str, address: str | None) -> Habits:
     if found is _WORKSPACE and (address or "").lower().endswith(("@gmail.com", "@googlemail.com")):
         return _GMAIL
     return found
+
+
+# support.google.com/a/answer/1071518: Gmail's bandwidth limits, 2,500 MB of download over IMAP a day, 2026-11
+_DOWNLOAD_BYTES_PER_DAY: dict[str, int] = dict.fromkeys(("imap.gmail.com", "imap.googlemail.com"), 2_500_000_000)
+
+
+def download_bytes_per_day(imap_host: str) -> int | None:
+    """How much of one account's mail a provider gives out over IMAP in a day; None where no limit is known."""
+    return _DOWNLOAD_BYTES_PER_DAY.get(imap_host.lower())
