@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ def declarations(bench: Bench, folder: Path) -> Declarations:
 def made_anew(bench: Bench, folder: Path, **changed: Any) -> Declarations:
     services = replace(bench.services, **changed)
 
-    def read(path: Path) -> Declared:
-        return read_file(services, path)
+    async def read(path: Path) -> Declared:
+        return await read_file(services, path)
 
     return Declarations(folder, services.store, services.vault, bench.roster, read)
 
@@ -225,6 +226,12 @@ async def test_mistake_names_file_key_and_fix_and_stops_no_other(
     assert [whole.connector.enabled for whole in await connectors.declared(store)] == [True, True]
 
 
+async def test_file_whose_name_is_no_text_is_told(declarations: Declarations, folder: Path, store: Store) -> None:
+    (folder / os.fsdecode(b"w\xff.toml")).write_text(WORK)
+    assert [mistake.file for mistake in (await declarations.apply()).mistakes] == ["'w\\udcff.toml'"]
+    assert await connectors.declared(store) == []
+
+
 async def test_name_stays_with_the_file_that_has_it(declarations: Declarations, folder: Path, store: Store) -> None:
     (folder / "work.toml").write_text(WORK)
     await declarations.apply()
@@ -253,9 +260,9 @@ async def test_passwords_that_cannot_be_opened_any_more_are_sealed_anew(
 async def test_connector_is_checked_and_named_like_one_of_the_api(bench: Bench, folder: Path) -> None:
     (folder / "work.toml").write_text(WORK.replace("a@", "nonsense"))
     with pytest.raises(SettingsError, match="email: "):
-        read_file(bench.services, folder / "work.toml")
+        await read_file(bench.services, folder / "work.toml")
     (folder / "work.toml").write_text(WORK)
-    read = read_file(bench.services, folder / "work.toml")
+    read = await read_file(bench.services, folder / "work.toml")
     assert read.whole.connector.name == "work"
     assert [connection.kind for connection in read.whole.connections] == [Kind.IMAP]
 

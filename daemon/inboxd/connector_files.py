@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import cast
 
@@ -17,13 +18,13 @@ from inboxd.services import Services
 from inboxd.store.connectors import Whole
 
 
-def read_file(services: Services, path: Path) -> Declared:
+async def read_file(services: Services, path: Path) -> Declared:
     """The connector that the file declares; SettingsError says which key is wrong, and what would do.
 
-    The connector is called after the file unless a `name` stands in it. It blocks.
+    The connector is called after the file unless a `name` stands in it.
     """
     try:
-        body = declaration(path)
+        body = await asyncio.to_thread(declaration, path)
         options, sync = body.create_connector_options, body.create_connector_sync_settings_options
         inbox = options.inbox()
         connector = options.connector(inbox.id, declared=path.name)
@@ -37,7 +38,7 @@ def read_file(services: Services, path: Path) -> Declared:
 
 
 def declaration(path: Path) -> CreateConnectorWithOptions:
-    """What the file asks for; BadInput, MisfitError."""
+    """What the file asks for; BadInput, MisfitError. It blocks."""
     _check_ordinary(path)
     filled = {NAME.name: path.stem} | read_toml(path)
     for named in filled.values():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final, final
@@ -216,13 +216,18 @@ def _opened(connection: Connection, vault: Vault) -> Account:
 
 @final
 class Declarations:
-    """The folder of one daemon. `read` makes a file's connector, or raises SettingsError; it is called in a thread.
+    """The folder of one daemon. `read` makes a file's connector, or raises SettingsError.
 
     Without a folder, or where it does not exist, nothing is declared. `latest` is what was found by the last `apply`.
     """
 
     def __init__(
-        self, folder: Path | None, store: Store, vault: Vault, roster: Roster, read: Callable[[Path], Declared]
+        self,
+        folder: Path | None,
+        store: Store,
+        vault: Vault,
+        roster: Roster,
+        read: Callable[[Path], Awaitable[Declared]],
     ) -> None:
         self.folder = folder
         self._store = store
@@ -256,11 +261,12 @@ class Declarations:
         if folder is None:
             return Plan()
         try:
-            wanted, mistakes = await asyncio.to_thread(self._read_all, folder)
+            names = await asyncio.to_thread(os.listdir, folder)  # Path.glob would take one it may not read for empty
         except FileNotFoundError:
             return Plan()
         except OSError as error:
             return Plan(folder, mistakes=(Mistake(str(folder), f"cannot be read: {error.strerror}"),))
+        wanted, mistakes = await self._read_all(folder, sorted(names))
         held = await connectors.declared(self._store)
         by_hand = await connectors.undeclared_names(self._store)
         wanted, clashes = _without_clashes(wanted, held, by_hand, {mistake.file for mistake in mistakes})
@@ -269,13 +275,16 @@ class Declarations:
         changes = await asyncio.to_thread(compare, wanted, held, self._vault, spared=spared, prune=prune)
         return Plan(folder, tuple(changes), tuple(mistakes))
 
-    def _read_all(self, folder: Path) -> tuple[list[Declared], list[Mistake]]:
+    async def _read_all(self, folder: Path, names: list[str]) -> tuple[list[Declared], list[Mistake]]:
         wanted: list[Declared] = []
         mistakes: list[Mistake] = []
-        for name in sorted(os.listdir(folder)):  # noqa: PTH208 Path.glob would take a folder it may not read for an empty one
+        for name in names:
             if name.endswith(".toml") and not name.startswith("."):
+                if not name.isprintable():  # the database could not keep it as it is
+                    mistakes.append(Mistake(ascii(name), "its name cannot be used: rename it, to plain text"))
+                    continue
                 try:
-                    wanted.append(self._read(folder / name))
+                    wanted.append(await self._read(folder / name))
                 except SettingsError as error:
                     mistakes.append(Mistake(name, str(error)))
         return wanted, mistakes

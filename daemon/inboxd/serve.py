@@ -121,8 +121,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
                 roster = Roster(settings, store, vault, bus, parsers)
                 user_id = await installation.user_id(store)
 
-                def read(path: Path) -> Declared:
-                    return read_file(services, path)
+                async def read(path: Path) -> Declared:
+                    return await read_file(services, path)
 
                 declarations = Declarations(settings.connectors.folder, store, vault, roster, read)
                 services = Services(settings, store, vault, bus, roster, user_id, utc_now(), parsers, declarations)
