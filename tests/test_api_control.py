@@ -72,11 +72,12 @@ async def test_status_shows_the_daemon_and_its_connectors(site: Site, tmp_path: 
     assert (status["api"], status["metrics"]) == ("127.0.0.1:8025", "127.0.0.1:9464")
     assert status["store"].startswith("sqlite:///")
     assert status["uptimeSeconds"] >= 0
+    assert status["mistakes"] == []
     (row,) = status["connectors"]
     assert (row["id"], row["name"], row["state"], row["messages"]) == (made["id"], "n", "off", 2)
     expected = {
         "id", "name", "emailAddress", "inboxId", "enabled", "state", "reason", "since", "lastSyncAt",
-        "lastServerActivityAt", "retryAt", "failures", "messages", "progress",
+        "lastServerActivityAt", "retryAt", "failures", "messages", "progress", "declared",
     }  # fmt: skip
     assert set(row) == expected
 

@@ -169,8 +169,8 @@ def test_add_reads_a_toml_file_and_options_win(daemon: StandIn, toml: Path) -> N
     ("line", "complaint"),
     [
         ("imap.hots = 'x'", "there is no key 'imap.hots'"),
-        ("smtp.password = 'x'", "there is no key 'smtp.password'"),
-        ("password = 'x'", "there is no key 'password'"),
+        ("smtp.password = 'x'", "smtp.password: a password never stands here"),
+        ("password = 'x'", "password: a password never stands here"),
         ("imap = 3", "there is no key 'imap'"),
         ("imap.port = '993'", "imap.port must be a whole number"),
         ("imap.port = true", "imap.port must be a whole number"),

@@ -131,6 +131,10 @@ def test_hangup_changes_the_log_level_and_a_bad_file_changes_nothing(daemon: Dae
     daemon.until(lambda: '"reloaded"' in daemon.log, "the reload")
     assert '"log_level": "debug"' in daemon.log
     assert '"restart_needed_for": ["imap.poll_seconds"]' in daemon.log
+    (tmp_path / "connectors.d").mkdir()
+    (tmp_path / "connectors.d" / "work.toml").write_text("nonsense = 1\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.until(lambda: "there is no key 'nonsense'" in daemon.log, "the new folder's files")
     assert daemon.stop() == 0
 
 

@@ -28,11 +28,11 @@ FLOORS = (
     "imap smtp mail post bus store vault handover discover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat sweep following ahead"
+        " probe flags indexer poster receiver sweeper services beat sweep following ahead declared survey"
     ),
     "api scrape",
     "dashboard",
-    "serve cli ctl* demo* __main__",
+    "serve cli ctl* demo* connector_files __main__",
 )
 # On this floor the rooms do not know each other; on the others they may, as long as no circle arises.
 ADAPTERS = 2

@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from inboxd import cli, ctl, providers
+from inboxd.connector_files import declaration
 from inboxd.ctl_account import KEYS, read_toml
 from inboxd.sections import Section
 from inboxd.settings import Settings, load, variable_names
@@ -23,7 +24,15 @@ EXAMPLE = ROOT / "config" / "inboxd.toml"
 UNIT = ROOT / "systemd" / "inboxd.service"
 CONNECTORS = sorted((ROOT / "config" / "connectors").glob("*.toml"))
 PROGRAMS = {"inboxd": cli.command, "inboxctl": ctl.cli}
-NO_FIXED_DEFAULT = {"state_dir", "store.url", "vault.key", "api.key", "control.socket", "relay.password"}
+NO_FIXED_DEFAULT = {
+    "state_dir",
+    "store.url",
+    "vault.key",
+    "api.key",
+    "control.socket",
+    "relay.password",
+    "connectors.folder",
+}
 SETTING = re.compile(r"#([a-z_]+ = .+)")
 
 
@@ -124,9 +133,23 @@ def test_connector_example_is_accepted_by_inboxctl(path: Path, everything: bool,
     assert form["password_file"] == tmp_path / tomllib.loads(text)["password_file"]
 
 
+@pytest.mark.parametrize("path", CONNECTORS, ids=lambda path: path.name)
+@pytest.mark.parametrize("everything", [False, True])
+def test_connector_example_declares_a_connector(path: Path, everything: bool, tmp_path: Path) -> None:
+    copy = tmp_path / path.name
+    copy.write_text(switched_on(path) if everything else path.read_text(encoding="utf-8"), encoding="utf-8")
+    for key, file in read_toml(copy).items():
+        if key.endswith("password_file"):
+            file.write_text("word")
+    asked = declaration(copy)
+    assert asked.create_connector_options.name
+    assert [wish.kind.value for wish in asked.wishes()] == ["imap", "smtp"]
+    assert all(wish.password is not None for wish in asked.wishes())
+
+
 def test_one_connector_example_shows_every_key() -> None:
     shown = set(flat(tomllib.loads(switched_on(ROOT / "config" / "connectors" / "dovecot.toml"))))
-    assert {key.name for key in KEYS} | {"name", "sync"} == shown
+    assert {key.name for key in KEYS} | {"name", "enabled", "sync"} == shown
 
 
 def test_connector_examples_agree_with_the_provider_table() -> None:

@@ -217,3 +217,21 @@ async def test_mail_sent_while_its_connector_was_removed_is_kept(store: Store, l
     mail = make_sent(linked)
     await sent.add(store, mail, b"raw")
     assert (await sent.get(store, mail.id)).connector_id is None
+
+
+async def test_declared_connector_is_found_and_replaced_whole(store: Store) -> None:
+    by_hand = await link(store, "hand")
+    inbox = make_inbox("declared@inbox.example")
+    connector = replace(make_connector(inbox, "declared"), declared="declared.toml")
+    ways = tuple(make_connection(connector.id, kind) for kind in Kind)
+    sync = make_sync_settings(connector.id)
+    await connectors.add(store, connector, inbox=inbox, connections=ways, sync=sync)
+    assert await connectors.declared(store) == [connectors.Whole(connector, ways, sync)]
+    assert await connectors.undeclared_names(store) == {"hand"}
+    changed = connectors.Whole(replace(connector, name="other"), (replace(ways[1], id=uuid4(), port=465),))
+    await connectors.put_whole(store, changed)
+    assert await connectors.declared(store) == [changed]
+    assert await connectors.get(store, by_hand.connector.id) == by_hand.connector
+    await connectors.remove(store, connector.id)
+    with pytest.raises(NotFound):
+        await connectors.put_whole(store, changed)

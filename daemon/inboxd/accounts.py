@@ -74,6 +74,11 @@ def _proxy_of(vault: Vault, connection: Connection) -> Proxy | None:
     return Proxy(kind, host, port, connection.proxy_username or "", password)
 
 
+def mail_of(connection: Connection) -> tuple[str | None, ...]:
+    """What decides which mails a connection shows."""
+    return (connection.host, connection.username, connection.select_folder, connection.search_terms)
+
+
 async def account_of(store: Store, vault: Vault, connector_id: ConnectorId, kind: Kind) -> Account:
     """The connector's IMAP or SMTP account; Conflict when it has none, NotFound when there is no such connector."""
     connector = await connectors.get(store, connector_id)

@@ -1,7 +1,7 @@
 """`inboxctl`: the daemon's remote control for people and scripts, over its Unix control socket.
 
 Exit status: 0 done, 1 the operation failed, 2 the call cannot be understood or its input not be used, 3 nobody answers
-at the socket.
+at the socket, 4 `plan` found differences.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from inboxd import __version__
 from inboxd.ctl_command import Control, Group, pass_control, shared_options
 from inboxd.ctl_connectors import connector
 from inboxd.ctl_daemon import events, key, status
+from inboxd.ctl_declared import apply, plan
 from inboxd.ctl_discover import discover
 from inboxd.ctl_mail import email, emails, send
 from inboxd.ctl_outbox import outbox
@@ -80,7 +81,9 @@ def completion(control: Control, shell: str) -> None:
     control.tell({"shell": shell, "script": script}, lambda answer: click.echo(answer["script"], nl=False))
 
 
-for command in (connector, discover, test, sync, send, outbox, emails, email, watch, status, events, key):
+for command in (
+    connector, discover, plan, apply, test, sync, send, outbox, emails, email, watch, status, events, key,
+):  # fmt: skip
     cli.add_command(command)
 
 

@@ -102,6 +102,7 @@ _SHARED = (
 )
 NAME = Key("name", click.STRING, "Name of the connector.")
 SYNC = Key("sync", click.BOOL, "Fetch new mail by itself.")
+ENABLED = Key("enabled", click.BOOL, "Work at all.")
 KEYS = (
     Key("email", click.STRING, "Email address of the mailbox.", "ADDRESS", "emailAddress"),
     Key("imap.host", click.STRING, "IMAP server.", "HOST", "imapHost"),
@@ -154,7 +155,13 @@ _WORDS = {key.wire: key.flag for key in reversed(KEYS) if key.wire} | {
     "smtpPassword": "the SMTP password",
 }
 _FIELD = re.compile(rf"\b({'|'.join(_WORDS)})\b")
-_IN_FILE = {key.name: key for key in (NAME, SYNC, *KEYS)}
+_KEY_OF = {key.wire: key.name for key in reversed(KEYS) if key.wire} | {
+    "imapSsl": "imap.tls",
+    "smtpSsl": "smtp.tls",
+}
+_WIRE = re.compile(rf"\b({'|'.join(_KEY_OF)})\b")
+_IN_FILE = {key.name: key for key in (NAME, ENABLED, SYNC, *KEYS)}
+_NEVER_IN_FILE = frozenset({"password", "imap.password", "smtp.password"})
 
 
 def account_options(command: F) -> F:
@@ -191,6 +198,8 @@ def read_toml(path: Path) -> Form:
     filled: Form = {}
     for name, value in _flattened(document):
         key = _IN_FILE.get(name)
+        if name in _NEVER_IN_FILE:
+            raise BadInput(f"{path}: {name}: a password never stands here; name the file that holds it: password_file")
         if key is None:
             raise BadInput(f"{path}: there is no key {name!r}; known are {', '.join(_IN_FILE)}")
         filled[name] = _checked(path, key, value)
@@ -282,6 +291,11 @@ def in_options() -> Generator[None]:
         raise type(error)(as_options(error.message)) from error
 
 
+def as_keys(message: str) -> str:
+    """A message with `createConnectorImapConnectionOptions.imapHost` and `imapHost` as `imap.host`, the file's key."""
+    return _WIRE.sub(lambda field: _KEY_OF[field[0]], _PATH.sub("", message))
+
+
 def as_options(message: str) -> str:
     """A message with `createConnectorImapConnectionOptions.imapHost` and `imapHost` as `--imap-host`."""
     return _FIELD.sub(lambda field: _WORDS[field[0]], _PATH.sub("", message))
@@ -309,7 +323,8 @@ def _is_of(key: Key, half: str) -> bool:
 class Passwords:
     """Where the passwords of one call come from. Each source is read once and only when its password is asked for."""
 
-    def __init__(self, filled: Form, *, stdin: bool, prompt: bool) -> None:
+    def __init__(self, filled: Form, *, stdin: bool, prompt: bool, ask: bool = True) -> None:
+        self._ask = ask
         self._file: Path | None = filled.get("password_file")
         self._smtp_file: Path | None = filled.get("smtp.password_file")
         if stdin and self._file is not None:
@@ -337,6 +352,8 @@ class Passwords:
         return self._account
 
     def _read_account(self) -> str:
+        if not self._ask and self._file is None:
+            raise BadInput("where is the password? name the file that holds it: password_file")
         if self._file is not None:
             return _read_secret(self._file)
         if self._stdin:

@@ -20,7 +20,7 @@ def change(client: Client, row: Row, filled: Form, passwords: Passwords) -> list
 
 
 def _change_connector(client: Client, row: Row, filled: Form) -> list[str]:
-    wanted = {"name": filled.get("name"), "emailAddress": filled.get("email")}
+    wanted = {"name": filled.get("name"), "emailAddress": filled.get("email"), "enabled": filled.get("enabled")}
     fresh = {field: value for field, value in wanted.items() if value is not None and value != row.get(field)}
     if fresh:
         put(client, row, **fresh)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from inboxd.ctl_account import (
+    ENABLED,
     HALVES,
     NAME,
     SYNC,
@@ -99,7 +100,7 @@ def add(
     if not _halves(filled):
         filled, oauth = _discovered(client, filled, named=passwords.named)
     halves = _halves(filled)
-    body = _creation(filled, halves, None if oauth else passwords)
+    body = creation(filled, halves, None if oauth else passwords)
     with in_options():
         row: Row = client.call("POST", "/connectors/withOptions", body, query={"inboxId": inbox})
     control.tell(row, lambda made: _tell_added(made, has_imap="imap" in halves, oauth=oauth))
@@ -124,10 +125,15 @@ def _discovered(client: Client, filled: Form, *, named: bool) -> tuple[Form, boo
     return filled_in(filled, found), found["oauth2Only"] and not named
 
 
-def _creation(filled: Form, halves: list[str], passwords: Passwords | None) -> Row:
+def creation(filled: Form, halves: list[str], passwords: Passwords | None) -> Row:
+    """The request that makes the connector; BadInput when a password, or who logs in, is missing."""
     login = {"imap": filled.get("email"), "smtp": filled.get("imap.user") or filled.get("email")}
     body: Row = {
-        "createConnectorOptions": {"name": filled["name"], "emailAddress": filled.get("email"), "enabled": True}
+        "createConnectorOptions": {
+            "name": filled["name"],
+            "emailAddress": filled.get("email"),
+            "enabled": filled.get(ENABLED.name, True),
+        }
     }
     for half in halves:
         body[_OPTIONS_OF_HALF[half]] = new_connection_json(filled, half, login[half], passwords)
@@ -202,6 +208,7 @@ def _print_whole(whole: Row) -> None:
         ("inbox", row["inboxId"]),
         ("created", local_time(row["createdAt"])),
         ("enabled", row["enabled"]),
+        *([("declared", state["declared"])] if state.get("declared") else []),
         *((half, _connection_line(whole[half], half)) for half in HALVES),
     ]
     if imap := whole["imap"]:

@@ -71,6 +71,7 @@ def _print_status(answer: Row) -> None:
             ("store", answer["store"]),
             *([("outbox", line)] if (line := outbox_line(answer["outbox"])) else []),
             ("connectors", _summary(answer["connectors"])),
+            *(("passed over", f"{one['file']}: {one['message']}") for one in answer.get("mistakes", [])),
         ]
     )
     rows = answer["connectors"]

@@ -128,7 +128,7 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """An external mailbox linked to a local inbox."""
+    """An external mailbox linked to a local inbox. `declared`: the name of the file that says how it is to be."""
 
     id: ConnectorId
     inbox_id: InboxId
@@ -136,6 +136,7 @@ class Connector:
     email_address: str | None
     enabled: bool
     created_at: datetime
+    declared: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,10 @@ class ControlSettings(Section):
     socket: AbsolutePath | None = Field(default=None, description="Unix socket of inboxctl.")
 
 
+class ConnectorSettings(Section):
+    folder: AbsolutePath | None = Field(default=None, description="Folder of files that declare connectors.")
+
+
 class MetricsSettings(Section):
     listen: ListenAddress = "127.0.0.1:9464"
 

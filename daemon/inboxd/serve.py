@@ -21,8 +21,10 @@ from inboxd import __version__, beat, chores, indexer, logs, metrics, poster, sc
 from inboxd.api import app as api
 from inboxd.api.wire.payloads import write_payload
 from inboxd.bus import Bus
+from inboxd.connector_files import read_file
 from inboxd.dashboard import app as dashboard
 from inboxd.dashboard.sessions import Sessions
+from inboxd.declared import Declarations, Declared
 from inboxd.errors import InUse, SettingsError, StoreBusy
 from inboxd.mail.beside import Parsers
 from inboxd.model import utc_now
@@ -38,6 +40,7 @@ from inboxd.vault import open_vault
 _GRACE_SECONDS: Final = 5.0
 _SWITCH_SECONDS: Final = 0.0005  # threads that parse mails would else keep the loop waiting for 5 ms at a time
 _MOST_LINE_BYTES: Final = 65_536  # a thousand ids in a query; aiohttp's own limit is 8,190
+_RELOADED: Final = frozenset({"log.level", "connectors.folder"})
 _log = logs.logger("serve")
 
 
@@ -64,10 +67,12 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
                 group.create_task(sweeper.run(services.store)),
                 group.create_task(indexer.run(services.store, services.bus)),
             ]
+            if services.declarations is not None:
+                workers.append(group.create_task(services.declarations.run()))
             period = watchdog_seconds()
             if period is not None:
                 workers.append(group.create_task(beat.feed_watchdog(notifier, services.store, period)))
-            with _signals(stop, lambda: _reload(notifier, settings, reload)):
+            with _signals(stop, lambda: _reload(notifier, services, reload)):
                 settle_down()
                 notifier.status(f"serving on {settings.api.listen}")
                 state.phase = None
@@ -118,7 +123,13 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             with Parsers() as parsers:
                 roster = Roster(settings, store, vault, bus, parsers)
                 user_id = await installation.user_id(store)
-                yield Services(settings, store, vault, bus, roster, user_id, utc_now(), parsers)
+
+                async def read(path: Path) -> Declared:
+                    return await read_file(services, path)
+
+                declarations = Declarations(settings.connectors.folder, store, vault, roster, read)
+                services = Services(settings, store, vault, bus, roster, user_id, utc_now(), parsers, declarations)
+                yield services
 
 
 @asynccontextmanager
@@ -223,8 +234,10 @@ def _signals(stop: asyncio.Event, on_hangup: Callable[[], None]) -> Generator[No
             loop.remove_signal_handler(name)
 
 
-def _reload(notifier: Notifier, running: Settings, read: Callable[[], Settings]) -> None:
-    """The log level changes at once; whatever else changed needs a restart, and is said to. Mistakes change nothing."""
+def _reload(notifier: Notifier, services: Services, read: Callable[[], Settings]) -> None:
+    """The log level changes at once, and declared connectors soon; whatever else changed needs a restart, and is said
+    to. Mistakes in the settings change nothing; the files of connectors are read all the same.
+    """
     notifier.reloading()
     try:
         fresh = read()
@@ -232,13 +245,18 @@ def _reload(notifier: Notifier, running: Settings, read: Callable[[], Settings])
         _log.error("reload_refused", mistakes=error.lines)
     else:
         logs.set_level(fresh.log.level)
-        _log.info("reloaded", log_level=fresh.log.level, restart_needed_for=sorted(_changed(running, fresh)))
+        changed = sorted(_changed(services.settings, fresh))
+        _log.info("reloaded", log_level=fresh.log.level, restart_needed_for=changed)
+        if services.declarations is not None:
+            services.declarations.folder = fresh.connectors.folder
+    if services.declarations is not None:
+        services.declarations.read_again()
     notifier.ready()
 
 
 def _changed(running: Settings, fresh: Settings) -> set[str]:
     before, after = _flat(running.model_dump()), _flat(fresh.model_dump())
-    return {name for name, value in after.items() if before.get(name) != value} - {"log.level"}
+    return {name for name, value in after.items() if before.get(name) != value} - _RELOADED
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, object]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from inboxd.bus import Bus
+from inboxd.declared import Declarations
 from inboxd.flights import Flights
 from inboxd.mail.beside import Parsers
 from inboxd.roster import Roster
@@ -30,5 +31,6 @@ class Services:
     user_id: UUID
     started_at: datetime
     parsers: Parsers | None = None
+    declarations: Declarations | None = None
     flights: Flights = field(default_factory=Flights)
     sends: Bus = field(default_factory=Bus)

@@ -24,6 +24,7 @@ from inboxd.errors import SettingsError
 from inboxd.sections import (
     AbsolutePath,
     ApiSettings,
+    ConnectorSettings,
     ControlSettings,
     CredentialSettings,
     DashboardSettings,
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     dashboard: DashboardSettings = DashboardSettings()
     control: ControlSettings = ControlSettings()
+    connectors: ConnectorSettings = ConnectorSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     imap: ImapSettings = ImapSettings()
@@ -147,6 +149,7 @@ def load(config: Path | None = None) -> Settings:
         values = _read_toml(config) if config is not None else {}
         lines += [f"{name}: no such setting" for name in values if name not in Settings.model_fields]
         values = {name: value for name, value in values.items() if name in Settings.model_fields}
+        _add_folder(values, config)
         lines += _add_credentials(values)
         settings = Settings(**values)
     except ValidationError as error:
@@ -158,6 +161,14 @@ def load(config: Path | None = None) -> Settings:
     if lines:
         raise SettingsError(lines)
     return settings
+
+
+def _add_folder(values: dict[str, Any], config: Path | None) -> None:
+    """A folder `connectors.d` beside the file is the one to read, unless the file names another."""
+    beside = config.absolute().parent / "connectors.d" if config is not None else None
+    section = values.setdefault("connectors", {})
+    if beside is not None and beside.is_dir() and isinstance(section, dict):
+        cast("dict[str, Any]", section).setdefault("folder", beside)
 
 
 def in_force(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from inboxd import logs, net, sources
-from inboxd.accounts import open_account, seal_password, seal_proxy_password
+from inboxd.accounts import mail_of, open_account, seal_password, seal_proxy_password
 from inboxd.api.wire.connections import (
     ConnectorImapConnectionDto,
     ConnectorImapConnectionTestResult,
@@ -191,14 +191,9 @@ async def _put(services: Services, stored: Connection | None, connection: Connec
     await connectors.put_connection(services.store, connection)
     _log.info("connection_changed", connector=str(connection.connector_id), kind=connection.kind.value)
     services.roster.refresh(connection.connector_id)
-    if connection.kind is Kind.IMAP and (stored is None or _mail_of(stored) != _mail_of(connection)):
+    if connection.kind is Kind.IMAP and (stored is None or mail_of(stored) != mail_of(connection)):
         await _read_anew(services, connection)
     return connection
-
-
-def _mail_of(connection: Connection) -> tuple[str | None, ...]:
-    """What decides which mails a connection shows."""
-    return (connection.host, connection.username, connection.select_folder, connection.search_terms)
 
 
 async def _read_anew(services: Services, connection: Connection) -> None:

@@ -28,6 +28,7 @@ from inboxd.api.wire.control import (
     SyncLine,
     WatchQuery,
 )
+from inboxd.api.wire.declared import MistakeDto
 from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sent import SentEmailDto
 from inboxd.bus import Hint
@@ -57,6 +58,7 @@ async def get_status(services: Services) -> ControlStatus:
         metrics=settings.metrics.listen,
         state_dir=str(settings.state_dir),
         store=mask_url(settings.store_url),
+        mistakes=[MistakeDto.of(one) for one in services.declarations.latest.mistakes] if services.declarations else [],
         outbox=OutboxCensus.of(await outbox_list.census(services.store)),
         connectors=[await _status(services, connector) async for connector in _connectors(services)],
     )

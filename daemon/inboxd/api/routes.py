@@ -12,6 +12,7 @@ from inboxd.api import (
     connectors,
     contents,
     control,
+    declared,
     discovery,
     emails,
     flags,
@@ -27,6 +28,7 @@ from inboxd.api.documents import described
 from inboxd.api.gate import MAIL_SERVER_REFUSALS
 from inboxd.api.route import Handler, Route
 from inboxd.api.wire.control import Arrival, StepLine, SyncLine
+from inboxd.api.wire.declared import PlanLine
 
 _UNKNOWN: Final = frozenset({HTTPStatus.NOT_FOUND})
 _CONFLICT: Final = frozenset({HTTPStatus.CONFLICT})
@@ -316,6 +318,8 @@ _CONTROL: Final = (
     _control("POST", "/connectors/{id}/test", control.test, lines=StepLine),
     _control("POST", "/connectors/{id}/send", control.send_email),
     _control("GET", "/emails/{id}", control.get_place),
+    _control("GET", "/declared/plan", declared.plan, lines=PlanLine),
+    _control("POST", "/declared/apply", declared.apply),
     _control("GET", "/outbox", outbox.get_outbox),
     _control("GET", "/outbox/{id}", outbox.get_outbox_mail),
     _control("POST", "/outbox/{id}/retry", outbox.retry),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -30,6 +31,20 @@ class Synced:
     connector: Connector
     connection: Connection
     interval: SyncSettings
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A connector with all that says how it is to work."""
+
+    connector: Connector
+    connections: tuple[Connection, ...] = ()
+    sync: SyncSettings | None = None
+
+    def connection(self, kind: Kind) -> Connection | None:
+        """Its connection of that kind."""
+        return next((one for one in self.connections if one.kind is kind), None)
 
 
 async def add(
@@ -255,6 +270,55 @@ async def synced(store: Store) -> list[Synced]:
         return [Synced(one, way_of[one.id], interval_of[one.id]) for one in owners]
 
     return await store.read(look)
+
+
+async def declared(store: Store) -> list[Whole]:
+    """The connectors that files have declared, whole, oldest first."""
+    owned = CONNECTORS.c.declared.is_not(None)
+    ids = select(CONNECTORS.c.id).where(owned)
+
+    async def look(connection: AsyncConnection) -> list[Whole]:
+        rows = await connection.execute(select(CONNECTORS).where(owned).order_by(CONNECTORS.c.seq))
+        owners = [record_of(Connector, row) for row in rows.mappings()]
+        wanted = select(CONNECTIONS).where(CONNECTIONS.c.connector_id.in_(ids)).order_by(CONNECTIONS.c.kind)
+        ways = [record_of(Connection, row) for row in (await connection.execute(wanted)).mappings()]
+        settings = select(SYNC_SETTINGS).where(SYNC_SETTINGS.c.connector_id.in_(ids))
+        syncs = [record_of(SyncSettings, row) for row in (await connection.execute(settings)).mappings()]
+        ways_of: defaultdict[ConnectorId, list[Connection]] = defaultdict(list)
+        for way in ways:
+            ways_of[way.connector_id].append(way)
+        sync_of = {one.connector_id: one for one in syncs}
+        return [Whole(one, tuple(ways_of[one.id]), sync_of.get(one.id)) for one in owners]
+
+    return await store.read(look)
+
+
+async def undeclared_names(store: Store) -> set[str]:
+    """The names of the connectors that no file has declared."""
+    wanted = select(CONNECTORS.c.name).where(CONNECTORS.c.declared.is_(None), CONNECTORS.c.name.is_not(None))
+
+    async def look(connection: AsyncConnection) -> set[str]:
+        return set((await connection.execute(wanted)).scalars())
+
+    return await store.read(look)
+
+
+async def put_whole(store: Store, whole: Whole) -> None:
+    """Replace the connector's row, connections and sync settings, in one transaction; NotFound when it is gone."""
+    connector = whole.connector
+
+    async def work(connection: AsyncConnection) -> None:
+        await lock_connector(connection, connector.id)
+        values = columns_of(connector)
+        await connection.execute(update_of(CONNECTORS).where(CONNECTORS.c.id == connector.id).values(values))
+        await connection.execute(delete(CONNECTIONS).where(CONNECTIONS.c.connector_id == connector.id))
+        await connection.execute(delete(SYNC_SETTINGS).where(SYNC_SETTINGS.c.connector_id == connector.id))
+        if whole.connections:
+            await connection.execute(CONNECTIONS.insert(), [columns_of(one) for one in whole.connections])
+        if whole.sync is not None:
+            await connection.execute(SYNC_SETTINGS.insert().values(columns_of(whole.sync)))
+
+    await store.write(work)
 
 
 async def is_runnable(store: Store, connector_id: ConnectorId) -> bool:

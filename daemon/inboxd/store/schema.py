@@ -86,6 +86,7 @@ CONNECTORS = Table(
     Column("email_address", CleanText),
     Column("enabled", Boolean, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("declared", CleanText),
     Index(None, "created_at", "seq"),
 )
 

@@ -40,8 +40,8 @@ class CreateConnectorOptions(Request):
     email_address: MailAddress | None = None
     enabled: bool | None = None
 
-    def connector(self, inbox_id: InboxId) -> Connector:
-        """The new connector on `inbox_id`."""
+    def connector(self, inbox_id: InboxId, declared: str | None = None) -> Connector:
+        """The new connector on `inbox_id`; `declared`: by which file."""
         return Connector(
             id=ConnectorId(uuid4()),
             inbox_id=inbox_id,
@@ -49,6 +49,7 @@ class CreateConnectorOptions(Request):
             email_address=self.email_address,
             enabled=self.enabled is not False,
             created_at=utc_now(),
+            declared=declared,
         )
 
     def inbox(self) -> Inbox:

@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from inboxd.api.wire.connectors import ConnectorSyncRequestResult
+from inboxd.api.wire.declared import MistakeDto
 from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sending import Lines
 from inboxd.api.wire.shapes import Answer, Date, Line, Request, Sparse
@@ -122,7 +123,7 @@ class ProgressDto(Answer):
 
 
 class ConnectorStatus(Answer):
-    """A connector and what its supervisor is doing."""
+    """A connector and what its supervisor is doing; `declared`: the file that says how it is to be."""
 
     id: UUID
     name: str | None
@@ -138,6 +139,7 @@ class ConnectorStatus(Answer):
     failures: int
     messages: int
     progress: ProgressDto | None
+    declared: str | None
 
     @classmethod
     def of(cls, connector: Connector, status: Status, messages: int) -> Self:
@@ -157,11 +159,15 @@ class ConnectorStatus(Answer):
             failures=status.failures,
             messages=messages,
             progress=ProgressDto.of(status.progress) if status.progress else None,
+            declared=connector.declared,
         )
 
 
 class ControlStatus(Answer):
-    """The daemon at a glance; addresses as configured, the store's URL without its password."""
+    """The daemon at a glance; addresses as configured, the store's URL without its password.
+
+    `mistakes` are those in the files that declare connectors.
+    """
 
     version: str
     pid: int
@@ -171,6 +177,7 @@ class ControlStatus(Answer):
     state_dir: str
     store: str
     outbox: OutboxCensus
+    mistakes: list[MistakeDto]
     connectors: list[ConnectorStatus]
 
 
