@@ -15,6 +15,7 @@ pytest_plugins = [
     "servers.certs",
     "servers.daemon",
     "servers.dovecot",
+    "servers.oauth",
     "servers.python",
     "servers.smtp",
     "servers.stores",

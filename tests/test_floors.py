@@ -20,12 +20,15 @@ PACKAGE = "inboxd"
 SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
-    "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts pace",
+    (
+        "__init__ errors model mails outbox webhooks patterns flights backoff match providers allowance verdicts pace"
+        " consents bearing"
+    ),
     "sections settings logs metrics net clock notify logins",
-    "imap smtp mail post bus store vault handover",
+    "imap smtp mail post oauth bus store vault handover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat sweep"
+        " probe flags indexer poster receiver sweeper services beat sweep tokens visits granting"
     ),
     "api scrape",
     "serve cli ctl* demo* __main__",
@@ -36,7 +39,7 @@ ADAPTERS = 2
 LIBRARIES = {
     "_typeshed": "*",
     "aiohappyeyeballs": "net",
-    "aiohttp": "api post serve scrape",
+    "aiohttp": "api post oauth serve scrape",
     "aioimaplib": "imap",
     "aiosmtpd": "demo*",
     "aiosmtplib": "smtp",
@@ -44,7 +47,7 @@ LIBRARIES = {
     "alembic": "store",
     "asyncpg": "store",
     "click": "cli ctl* demo*",
-    "cryptography": "vault",
+    "cryptography": "vault oauth",
     "email": "mail",
     "fast_mail_parser": "mail",
     "jinja2": "api",

@@ -43,6 +43,7 @@ def open_account(vault: Vault, connection: Connection) -> Account:
         select_folder=connection.select_folder or DEFAULT_MAILBOX,
         search_terms=connection.search_terms,
         folders=connection.folders,
+        grant_id=connection.grant_id,
     )
 
 

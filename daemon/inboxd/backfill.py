@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from inboxd.errors import SessionSpent
 from inboxd.fetching import Pass, Writer, fetch, note_holes
 from inboxd.imap.lines import RANGES_AT_ONCE, UidSet
 from inboxd.mails import Loaded
@@ -45,6 +46,10 @@ async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable
             if not loading.holes and wanted.ranges:
                 writer.mark(Loaded(window.ranges[0][0], loading.end))
             count = min(most, _next_count(len(window), clock.time() - began))
+            if run.session.left_seconds <= 0 and wanted.ranges:
+                raise SessionSpent(
+                    "fetch", "the session ends before its token does: the first load goes on in the next"
+                )
             if run.session.pushes != seen:
                 seen = run.session.pushes
                 await live()

@@ -21,6 +21,7 @@ from inboxd.ctl_command import Control, Group, pass_control, shared_options
 from inboxd.ctl_connectors import connector
 from inboxd.ctl_daemon import events, key, status
 from inboxd.ctl_mail import email, emails, send
+from inboxd.ctl_oauth import oauth
 from inboxd.ctl_outbox import outbox
 from inboxd.ctl_runs import sync, test, watch
 
@@ -79,7 +80,7 @@ def completion(control: Control, shell: str) -> None:
     control.tell({"shell": shell, "script": script}, lambda answer: click.echo(answer["script"], nl=False))
 
 
-for command in (connector, test, sync, send, outbox, emails, email, watch, status, events, key):
+for command in (connector, oauth, test, sync, send, outbox, emails, email, watch, status, events, key):
     cli.add_command(command)
 
 

@@ -170,7 +170,7 @@ def connection_json(filled: Form, half: str) -> Row:
     return {str(field): value for field, value in body.items()}
 
 
-def new_connection_json(filled: Form, half: str, login: str | None, password: str) -> Row:
+def new_connection_json(filled: Form, half: str, login: str | None, password: str | None) -> Row:
     """The whole of a new connection: as `connection_json`, with login and password. The daemon knows the defaults."""
     body = {f"{half}Username": login} | connection_json(filled, half)
     if not body[f"{half}Username"]:
@@ -241,14 +241,14 @@ class Passwords:
     def of(self, half: str) -> str:
         """The password of that half; BadInput when there is none to be had."""
         if half == "smtp" and self._smtp_file is not None:
-            return _read_secret(self._smtp_file)
+            return read_secret(self._smtp_file)
         if self._account is None:
             self._account = self._read_account()
         return self._account
 
     def _read_account(self) -> str:
         if self._file is not None:
-            return _read_secret(self._file)
+            return read_secret(self._file)
         if self._stdin:
             return _one_line(sys.stdin.buffer.read(_LONGEST_SECRET_BYTES), "standard input")
         if not sys.stdin.isatty():
@@ -258,7 +258,8 @@ class Passwords:
         return click.prompt("Password", hide_input=True, err=True)
 
 
-def _read_secret(path: Path) -> str:
+def read_secret(path: Path) -> str:
+    """The one line of a secret's file; BadInput when it holds none, or more."""
     try:
         with path.open("rb") as file:
             return _one_line(file.read(_LONGEST_SECRET_BYTES), str(path))

@@ -61,6 +61,7 @@ def connector() -> None:
 @click.argument("name", required=False)
 @account_options
 @click.option("--inbox", metavar="ID", help="Put the mail into this inbox; by default a new one is made.")
+@click.option("--oauth", is_flag=True, help="Log in by OAuth2, not by a password: inboxctl oauth login comes next.")
 @click.option("--no-sync", is_flag=True, help="Fetch mail only when asked, not by itself.")
 @click.option("--no-wait", is_flag=True, help="On a terminal: do not follow the first sync.")
 @pass_control
@@ -70,6 +71,7 @@ def add(
     toml: Path | None,
     password_stdin: bool,
     inbox: str | None,
+    oauth: bool,
     no_sync: bool,
     no_wait: bool,
     **given: Any,
@@ -87,31 +89,34 @@ def add(
     client = control.client
     refuse_taken(client, filled["name"])
     passwords = Passwords(filled, stdin=password_stdin, prompt=False)
-    body = _creation(filled, halves, passwords)
+    body = _creation(filled, halves, None if oauth else passwords)
     with in_options():
         row: Row = client.call("POST", "/connectors/withOptions", body, query={"inboxId": inbox})
-    control.tell(row, lambda made: _tell_added(made, has_imap="imap" in halves))
-    watched = sys.stdout.isatty() and sys.stderr.isatty() and not (control.json or no_wait)
+    control.tell(row, lambda made: _tell_added(made, has_imap="imap" in halves, oauth=oauth))
+    watched = sys.stdout.isatty() and sys.stderr.isatty() and not (control.json or no_wait or oauth)
     if watched and _OPTIONS_OF_SYNC in body:
         follow_first_sync(client, row)
 
 
-def _creation(filled: Form, halves: list[str], passwords: Passwords) -> Row:
+def _creation(filled: Form, halves: list[str], passwords: Passwords | None) -> Row:
     login = {"imap": filled.get("email"), "smtp": filled.get("imap.user") or filled.get("email")}
     body: Row = {
         "createConnectorOptions": {"name": filled["name"], "emailAddress": filled.get("email"), "enabled": True}
     }
     for half in halves:
-        password = passwords.of(half)
+        password = passwords.of(half) if passwords is not None else None
         body[_OPTIONS_OF_HALF[half]] = new_connection_json(filled, half, login[half], password)
     if "imap" in halves and filled.get(SYNC.name, True):
         body[_OPTIONS_OF_SYNC] = sync_json(filled.get("interval"))
     return body
 
 
-def _tell_added(row: Row, *, has_imap: bool) -> None:
+def _tell_added(row: Row, *, has_imap: bool, oauth: bool) -> None:
     quoted = shlex.quote(label(row))
     say(f"added {label(row)}; its mail goes to inbox {row['inboxId']}")
+    if oauth:
+        say(f"now have its mailbox consented to: inboxctl oauth login {quoted}")
+        return
     say(f"see whether it works: inboxctl test {quoted}" + (f"; inboxctl watch {quoted}" if has_imap else ""))
 
 

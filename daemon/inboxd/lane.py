@@ -165,7 +165,15 @@ class Lane:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Session]:
-        settings, account = self._services.settings, self._account
+        async with AsyncExitStack() as stack:
+            if self._services.tokens is None:
+                yield await stack.enter_async_context(self._logged_in(self._account))
+            else:
+                yield await self._services.tokens.enter(stack, self._account, self._logged_in)
+
+    @asynccontextmanager
+    async def _logged_in(self, account: Account) -> AsyncGenerator[Session]:
+        settings = self._services.settings
         sock = await net.connect_account(
             account, settings.smtp.connect_seconds, allow_plaintext=settings.network.allow_plaintext
         )

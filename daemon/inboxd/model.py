@@ -91,7 +91,10 @@ class Trigger(enum.Enum):
 
 
 class State(enum.Enum):
-    """Where a connector's supervisor stands. PARKED waits for a person; WAITING for its back-off."""
+    """Where a connector's supervisor stands. PARKED waits for a person; WAITING for its back-off.
+
+    NEEDS_REAUTH is PARKED until somebody consents anew to its OAuth2 grant.
+    """
 
     OFF = "off"
     CONNECTING = "connecting"
@@ -100,6 +103,7 @@ class State(enum.Enum):
     POLLING = "polling"
     WAITING = "waiting"
     PARKED = "parked"
+    NEEDS_REAUTH = "needs_reauth"
 
 
 class SentState(enum.Enum):
@@ -176,7 +180,8 @@ class Connection:
     `ssl_trust`: `*` accepts any certificate, else a comma-separated list of host names whose certificate is accepted
     without verification. `ssl_protocols`: a subset of TLSv1.2, TLSv1.3. `mechanisms`: the SASL mechanisms allowed,
     empty for any. `select_folder`, `search_terms` and `folders` concern IMAP alone: the mailbox to read, or with
-    `folders` those to follow (see `imap.choosing`).
+    `folders` those to follow (see `imap.choosing`). `grant_id`: the connector's OAuth2 grant, by whose tokens it then
+    logs in; not a part of the connection, the store adds it when asked for one.
     """
 
     id: UUID
@@ -196,6 +201,7 @@ class Connection:
     select_folder: str | None = None
     search_terms: str | None = None
     folders: tuple[str, ...] = ()
+    grant_id: UUID | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +215,20 @@ class SyncSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Bearer:
+    """An OAuth2 access token and the time it is good for."""
+
+    token: Secret
+    obtained_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """A connection with its password opened: what a worker needs to talk to a server."""
+    """A connection with its password opened: what a worker needs to talk to a server.
+
+    With a `grant_id` it logs in by a token of that grant, which is `bearer` once `tokens` has put it there.
+    """
 
     connector_id: ConnectorId | None
     kind: Kind
@@ -226,6 +244,8 @@ class Account:
     select_folder: str = "INBOX"
     search_terms: str | None = None
     folders: tuple[str, ...] = ()
+    grant_id: UUID | None = None
+    bearer: Bearer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +348,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a connector's supervisor is doing. `reason` says why it is WAITING or PARKED, in the server's words."""
+    """What a connector's supervisor is doing. `reason` says why it waits, in the server's words."""
 
     state: State
     since: datetime

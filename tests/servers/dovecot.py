@@ -28,7 +28,7 @@ import pytest
 
 from servers import LOOPBACK, Listener, await_listener, free_port
 from servers.certs import Certificate, Certificates
-from servers.dovecot_config import CONFIG, EXPIRED_HOST, NO_TLS_HOST, PASSDB, STRICT_HOST, WRONG_NAME_HOST
+from servers.dovecot_config import CONFIG, EXPIRED_HOST, NO_TLS_HOST, OAUTH2, PASSDB, STRICT_HOST, WRONG_NAME_HOST
 
 LOG_LINES = 60
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
@@ -47,7 +47,8 @@ class Dovecot:
     """A Dovecot whose users, mail and ports stay the same over `stop` and `start`.
 
     `starttls` offers STARTTLS and takes plain logins too; `tls` is implicit TLS; `no_tls` never offers STARTTLS;
-    `strict` refuses a login before STARTTLS; `expired` and `wrong_name` are implicit TLS with a bad certificate.
+    `strict` refuses a login before STARTTLS; `expired` and `wrong_name` are implicit TLS with a bad certificate. Whom a
+    token is for it asks at `oauth_port`.
     """
 
     def __init__(self, base: Path, certificates: Certificates) -> None:
@@ -59,6 +60,7 @@ class Dovecot:
         self._owner = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self._master: subprocess.Popen[bytes] | None = None
         plain_port, tls_port = free_port(), free_port()
+        self.oauth_port = free_port()
         self.starttls = Listener(LOOPBACK, plain_port)
         self.no_tls = Listener(NO_TLS_HOST, plain_port)
         self.strict = Listener(STRICT_HOST, plain_port)
@@ -239,12 +241,14 @@ class Dovecot:
             "tls_hosts": " ".join((LOOPBACK, EXPIRED_HOST, WRONG_NAME_HOST)),
             "plain_port": self.starttls.port,
             "tls_port": self.tls.port,
+            "oauth_port": self.oauth_port,
             **self._copy("good", certificates.good),
             **self._copy("expired", certificates.expired),
             **self._copy("wrong_name", certificates.wrong_name),
         }
         self._config.write_text(CONFIG.substitute(values), encoding="utf-8")
         (self.base / "passdb.conf").write_text(PASSDB.substitute(values), encoding="utf-8")
+        (self.base / "oauth2.conf").write_text(OAUTH2.substitute(values), encoding="utf-8")
         for folder in (self.base / "run", self.base / "state", self.base / "mail", self._passwords):
             self._make_folder(folder)
         for file in self.base.iterdir():

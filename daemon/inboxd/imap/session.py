@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -52,7 +53,10 @@ class Mailbox:
 
 @final
 class Session:
-    """An open IMAP session. `capabilities` are in capitals; `tls` is the version, None when not encrypted."""
+    """An open IMAP session. `capabilities` are in capitals; `tls` is the version, None when not encrypted.
+
+    `ends_at`: when, on the loop's clock, its owner is to end it, because what it logged in with ends soon; None: never.
+    """
 
     def __init__(self, link: Link, limits: ImapSettings, capabilities: frozenset[str], tls: str | None) -> None:
         self._link = link
@@ -60,6 +64,12 @@ class Session:
         self._limits = limits
         self.capabilities = capabilities
         self.tls = tls
+        self.ends_at: float | None = None
+
+    @property
+    def left_seconds(self) -> float:
+        """How long it is to last from now on; infinite without `ends_at`."""
+        return math.inf if self.ends_at is None else self.ends_at - asyncio.get_running_loop().time()
 
     @property
     def link(self) -> Link:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Uuid,
 )
 
+from inboxd.consents import Flow
 from inboxd.model import EventStatus, EventType, InboxType, Kind, SentState, Tls
 from inboxd.store.columns import SERIAL, Attachments, CleanText, Mailbox, Mailboxes, Moment, Strings, one_of
 from inboxd.webhooks import ResultType, WebhookEvent
@@ -110,6 +111,33 @@ CONNECTIONS = Table(
     Column("search_terms", CleanText),
     Column("folders", Strings, nullable=False),
     UniqueConstraint("connector_id", "kind"),
+)
+
+# A connector's OAuth2 grant. What is sealed is only ever read and written whole.
+GRANTS = Table(
+    "grants",
+    TABLES,
+    Column("id", Uuid, primary_key=True),
+    Column("connector_id", Uuid, ForeignKey("connectors.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    Column("provider", CleanText, nullable=False),
+    Column("flow", one_of(Flow), nullable=False),
+    Column("client_id", CleanText, nullable=False),
+    Column("token_url", CleanText, nullable=False),
+    Column("authorize_url", CleanText),
+    Column("device_url", CleanText),
+    Column("identity_url", CleanText),
+    Column("scopes", Strings, nullable=False),
+    Column("subject", CleanText),
+    Column("mailbox", CleanText, nullable=False),
+    Column("hosts", Strings, nullable=False),
+    Column("sealed_client_secret", LargeBinary),
+    Column("sealed_refresh_token", LargeBinary),
+    Column("sealed_access_token", LargeBinary, nullable=False),
+    Column("obtained_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("refused", CleanText),
+    Column("version", Integer, nullable=False),
 )
 
 SYNC_SETTINGS = Table(
