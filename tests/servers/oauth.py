@@ -134,6 +134,10 @@ class OauthServer:
         """No mail server takes the access tokens given until now."""
         self.refused |= set(self._state.access)
 
+    def issue(self, user: str) -> str:
+        """An access token for this user, as if somebody had consented."""
+        return str(self._issue(user, refresh=False)[1]["access_token"])
+
     def bears(self, user: str, token: str) -> bool:
         """Whether a token is this user's, for a mail server."""
         owner, expires_at = self._state.access.get(token, ("", 0.0))
@@ -283,4 +287,11 @@ def oauth_server(port: int | None = None) -> Generator[OauthServer]:
 def oauth(dovecot: Dovecot) -> Generator[OauthServer]:
     """The provider whom `dovecot` asks about tokens."""
     with oauth_server(dovecot.oauth_port) as server:
+        yield server
+
+
+@pytest.fixture
+def provider() -> Generator[OauthServer]:
+    """A provider that no mail server knows."""
+    with oauth_server() as server:
         yield server
