@@ -17,6 +17,7 @@ from inboxd.oauth import flows
 from servers.oauth import AWAY, BLOCKED, CLIENT, CLIENT_SECRET, PENDING, REVOKED, SLOW_DOWN, OauthServer, Refusal
 
 USER = "user@example.test"
+NOTHING: dict[str, str] = {}
 
 
 def application(server: OauthServer, flow: Flow = Flow.DEVICE, secret: str | None = None) -> Application:
@@ -105,9 +106,9 @@ async def test_an_application_of_its_own_right_shows_its_secret(provider: OauthS
         ((400, {"error": "x", "error_description": "AADSTS700082: expired \x1b[2J"}), ConsentRefused, "want of use"),
         (AWAY, TokenUnavailable, "gives no tokens now"),
         ((400, {"error": "temporarily_unavailable"}), TokenUnavailable, "gives no tokens now"),
-        ((429, {}), TokenUnavailable, "gives no tokens now"),
-        ((404, {}), TokenUnavailable, "did not answer as an OAuth2 provider does"),
-        ((302, {}), TokenUnavailable, "did not answer as an OAuth2 provider does"),
+        ((429, NOTHING), TokenUnavailable, "gives no tokens now"),
+        ((404, NOTHING), TokenUnavailable, "did not answer as an OAuth2 provider does"),
+        ((302, NOTHING), TokenUnavailable, "did not answer as an OAuth2 provider does"),
         ((200, {"access_token": "two words"}), TokenUnavailable, "holds no access token"),
         ((200, {"access_token": "x" * 20_000}), TokenUnavailable, "holds no access token"),
         ((200, {"access_token": "y" * 70_000}), TokenUnavailable, "has no end"),

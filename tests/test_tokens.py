@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from inboxd.accounts import open_account
 from inboxd.consents import Application, Endpoints, Flow, Grant, Issued
 from inboxd.errors import AuthRefused, NeedsReauth, StoreError, TokenUnavailable
-from inboxd.model import Account, Bearer, Connector, Kind, Window, utc_now
+from inboxd.model import Account, Bearer, Connector, Kind, Tls, Window, utc_now
 from inboxd.oauth import flows
 from inboxd.store import connectors, events, grants
 from inboxd.store.engine import Store
-from inboxd.tokens import Tokens, open_tokens, place_of, sealed
+from inboxd.tokens import Tokens, open_tokens, place_of, sealed, way_of
 from inboxd.vault import Vault
 from servers.oauth import AWAY, CLIENT, OauthServer
 from servers.stores import make_connection, make_connector, make_inbox
@@ -57,7 +57,7 @@ class Bench:
         grant = Grant(
             id=uuid4(), connector_id=self.connector.id, created_at=now, provider="other", flow=Flow.DEVICE,
             client_id=CLIENT, token_url=asking.endpoints.token, authorize_url=None, device_url=None, identity_url=None,
-            scopes=("mail",), subject=None, mailbox=USER, hosts=(self.account.host,), sealed_client_secret=None,
+            scopes=("mail",), subject=None, mailbox=USER, hosts=(way_of(self.account),), sealed_client_secret=None,
             sealed_refresh_token=None, sealed_access_token=b"",
             obtained_at=now - timedelta(seconds=3600 - left_seconds), expires_at=now + timedelta(seconds=left_seconds),
         )  # fmt: skip
@@ -181,11 +181,17 @@ async def test_a_provider_that_is_away_changes_nothing(bench: Bench) -> None:
     assert await bench.token()
 
 
-async def test_a_token_goes_to_no_other_server(bench: Bench) -> None:
+async def test_a_token_goes_to_no_other_server_and_on_no_other_way(bench: Bench) -> None:
     await bench.give()
-    bench.account = replace(bench.account, host="mail.attacker.example")
-    error = await failure(bench)
-    assert f"the consent is for {(await bench.grant()).hosts[0]} and not for mail.attacker.example" in str(error)
+    host = bench.account.host
+    for changed, way in (
+        ({"host": "mail.attacker.example"}, "mail.attacker.example"),
+        ({"tls": Tls.NONE}, f"{host} in clear"),
+        ({"ssl_trust": f"other.example, {host}"}, f"{host} unverified"),
+    ):
+        account = replace(bench.account, **changed)
+        with pytest.raises(AuthRefused, match=f"the consent is for {host} and not for {way}; mend it with"):
+            await bench.tokens.dressed(account)
 
 
 async def test_a_sealed_token_opens_at_its_own_place_alone(bench: Bench) -> None:

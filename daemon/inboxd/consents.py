@@ -156,7 +156,8 @@ class DeviceCode:
 class Grant:
     """A connector's consent. What is sealed is ciphertext (see vault); `version` counts the changes of its tokens.
 
-    `mailbox` is whom it was given for, `hosts` where its tokens may be sent. `refused` says, in the provider's words,
+    `mailbox` is whom it was given for, `hosts` where its tokens may be sent
+    (see `tokens.way_of`). `refused` says, in the provider's words,
     why it is of no use any more; None while it is. A grant without a refresh token gets the next token by its secret.
     """
 

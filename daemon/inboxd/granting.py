@@ -33,7 +33,7 @@ from inboxd.outbox import WORK
 from inboxd.services import Services
 from inboxd.smtp.opening import open_session as open_smtp
 from inboxd.store import connectors, grants
-from inboxd.tokens import application_of, forget_refusal, place_of, sealed
+from inboxd.tokens import application_of, forget_refusal, place_of, sealed, way_of
 from inboxd.visits import VISIT_SECONDS, Underway
 
 LOOK_SECONDS: Final = 20.0  # how long one call waits for a person to type a code in
@@ -338,7 +338,7 @@ def _grant(services: Services, place: _Place, application: Application, issued: 
         scopes=application.scopes,
         subject=application.subject,
         mailbox=mailbox,
-        hosts=tuple(dict.fromkeys([*(one.host.lower() for one in place.connections), *(known.hosts if known else ())])),
+        hosts=tuple(dict.fromkeys([*map(way_of, place.connections), *(known.hosts if known else ())])),
         sealed_client_secret=services.vault.seal(secret, place_of(grant_id, "client_secret")) if secret else None,
         sealed_refresh_token=None,
         sealed_access_token=b"",

@@ -22,12 +22,14 @@ from inboxd.errors import AuthRefused, ConsentRefused, InboxdError, NeedsReauth,
 from inboxd.model import (
     Account,
     Bearer,
+    Connection,
     ConnectorId,
     Event,
     EventId,
     EventStatus,
     EventType,
     Secret,
+    Tls,
     utc_now,
 )
 from inboxd.oauth import flows
@@ -112,8 +114,8 @@ class Tokens:
             raise NeedsReauth(
                 "token", await self._cure(grant, f"the mailbox's owner has to consent anew ({grant.refused})")
             )
-        if account.host.lower() not in grant.hosts:
-            words = f"the consent is for {', '.join(grant.hosts)} and not for {account.host}"
+        if (way := way_of(account)) not in grant.hosts:
+            words = f"the consent is for {', '.join(grant.hosts)} and not for {way}"
             raise AuthRefused("token", await self._cure(grant, words))
 
     async def _cure(self, grant: Grant, words: str) -> str:
@@ -225,6 +227,13 @@ async def open_tokens(store: Store, vault: Vault) -> AsyncGenerator[Tokens]:
             failed.append(error)
     if failed:
         raise failed[0]
+
+
+def way_of(way: Account | Connection) -> str:
+    """Where a token is sent: the host, and whether others could read it on the way, which is another place then."""
+    host = way.host.lower()
+    trusted = {name.strip().lower() for name in (way.ssl_trust or "").split(",")}
+    return f"{host} in clear" if way.tls is Tls.NONE else f"{host} unverified" if trusted & {"*", host} else host
 
 
 def place_of(grant_id: UUID, field: str) -> str:

@@ -62,7 +62,7 @@ passdb {
 }
 passdb {
   driver = dict
-  mechanisms = plain login
+  mechanisms = plain login none
   args = $base/passdb.conf
 }
 userdb {

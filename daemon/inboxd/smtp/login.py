@@ -31,11 +31,18 @@ _PREFERRED: Final = {True: ("PLAIN", "LOGIN", "CRAM-MD5"), False: ("CRAM-MD5", "
 
 
 def allowed(account: Account) -> frozenset[str]:
-    """The mechanisms the account allows; Invalid for one that this client does not know."""
+    """The mechanisms the account allows, of those for what it has, a password or a token.
+
+    Invalid for one that this client does not know, or when none of them is for that.
+    """
+    fitting = frozenset(_MECHANISMS if account.bearer is None else BEARER_MECHANISMS)
     chosen = frozenset(mechanism.strip().upper() for mechanism in account.mechanisms)
     if unknown := chosen.difference(_KNOWN):
         raise Invalid("mechanisms", f"{', '.join(sorted(unknown))[:80]!a} is none of {', '.join(_KNOWN)}")
-    return chosen or frozenset(_KNOWN)
+    if chosen and not chosen & fitting:
+        secret = "a password" if account.bearer is None else "an OAuth2 token"
+        raise Invalid("mechanisms", f"none of {', '.join(sorted(chosen))} logs in by {secret}")
+    return chosen & fitting or fitting
 
 
 async def log_in(link: Link, account: Account, offer: str, *, in_clear: bool) -> None:
