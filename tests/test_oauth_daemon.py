@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import corpus
 from inboxd.ctl_client import Refused
 from servers.daemon import Daemon
 from servers.dovecot import Dovecot, User
-from servers.oauth import CLIENT, CLIENT_SECRET, OauthServer
+from servers.oauth import CLIENT, CLIENT_SECRET, Login, OauthServer
 from servers.smtp import SmtpServer, smtp_server
 
 DISCONNECTS = "inboxd_imap_disconnects_total"
@@ -77,7 +78,7 @@ def refusal(daemon: Daemon, oauth: OauthServer, connector: dict[str, Any], user:
 
 
 def test_a_code_typed_in_elsewhere_opens_the_mailbox_both_ways(
-    daemon: Daemon, dovecot: Dovecot, oauth: OauthServer
+    oauth: OauthServer, dovecot: Dovecot, daemon: Daemon
 ) -> None:
     user = dovecot.user()
     with smtp_server(bears=oauth.bears) as smtp:
@@ -101,7 +102,7 @@ def test_a_code_typed_in_elsewhere_opens_the_mailbox_both_ways(
 
 
 def test_a_page_leads_back_to_inboxctl_or_its_address_is_pasted(
-    daemon: Daemon, dovecot: Dovecot, oauth: OauthServer
+    oauth: OauthServer, dovecot: Dovecot, daemon: Daemon
 ) -> None:
     user, oauth.secret = dovecot.user(), CLIENT_SECRET
     secret_file = daemon.folder / "secret"
@@ -136,7 +137,7 @@ def no_secret_in(daemon: Daemon, oauth: OauthServer) -> bool:
 
 
 def test_an_ended_consent_is_asked_for_once_and_given_anew_by_one_line(
-    daemon: Daemon, dovecot: Dovecot, oauth: OauthServer
+    oauth: OauthServer, dovecot: Dovecot, daemon: Daemon
 ) -> None:
     user = dovecot.user()
     daemon.start()
@@ -167,7 +168,7 @@ def test_an_ended_consent_is_asked_for_once_and_given_anew_by_one_line(
     assert daemon.metric("inboxd_connector_parked") == 0
 
 
-def test_another_mailbox_takes_no_connectors_place(daemon: Daemon, dovecot: Dovecot, oauth: OauthServer) -> None:
+def test_another_mailbox_takes_no_connectors_place(oauth: OauthServer, dovecot: Dovecot, daemon: Daemon) -> None:
     user, other = dovecot.user(), dovecot.user("other")
     daemon.start()
     connector = daemon.connect(user, dovecot.no_tls, password="")
@@ -183,29 +184,42 @@ def test_another_mailbox_takes_no_connectors_place(daemon: Daemon, dovecot: Dove
     daemon.await_count(connector, 1)
 
 
-def test_mail_keeps_coming_while_tokens_live_for_seconds(daemon: Daemon, dovecot: Dovecot, oauth: OauthServer) -> None:
+def start(login: Login) -> float:
+    """When it was."""
+    return login.at
+
+
+def test_mail_keeps_coming_while_tokens_live_for_seconds(oauth: OauthServer, dovecot: Dovecot, daemon: Daemon) -> None:
     user = dovecot.user()
     daemon.start()
-    connector = daemon.connect(user, dovecot.no_tls, password="")
+    dovecot.doveadm("mailbox", "create", "-u", user.name, "Other")
+    connector = daemon.connect(user, dovecot.no_tls, password="", folders=["*"])
     oauth.life_seconds, oauth.rotates = 2.0, True
     consent(daemon, oauth, connector, user.name)
     daemon.await_state(connector, "idle")
     before = {reason: daemon.metric(DISCONNECTS, reason=reason) for reason in SUFFERED}
     for number in range(25):
-        dovecot.append(user, corpus.message(number))
+        dovecot.append(user, corpus.message(number), ("INBOX", "Other")[number % 2])
         time.sleep(0.2)  # the pace of the mail, not a wait for anything
     daemon.await_count(connector, 25, oauth.life_seconds + 3)
-    logins = [one for one in oauth.logins if one.ok]
-    assert len(logins) >= 4
-    ends = [one.expires_at - following.at for one, following in itertools.pairwise(logins)]
-    assert min(ends[1:]) > 0, f"a session outlived its token: {ends}"
-    assert daemon.metric(DISCONNECTS, reason="renewed") >= 3
+    logins = [one for one in oauth.logins if one.ok][1:]  # without the one that proved the consent
+    by_token = collections.Counter(one.token for one in logins)
+    assert len(by_token) >= 3
+    assert max(by_token.values()) <= 3, by_token  # one session for each of the two connections, no more than by plan
+    first_of = {one.token: one for one in reversed(logins)}
+    lives = [one.expires_at - after.at for one, after in itertools.pairwise(sorted(first_of.values(), key=start))]
+    assert min(lives) > 0, f"a token ended before the next one was used: {lives}"
+    assert daemon.metric(DISCONNECTS, reason="renewed") >= 4
     assert before == {reason: daemon.metric(DISCONNECTS, reason=reason) for reason in SUFFERED}
+    oauth.away = True
+    daemon.until(lambda: "session_kept" in daemon.log, "the session to outlast its time")
+    dovecot.append(user, corpus.message(99))
+    daemon.await_count(connector, 26)
     assert daemon.metric("inboxd_oauth_refreshes_total", result="refused") == 0
 
 
 def test_a_kill_between_the_answer_and_the_commit_loses_no_consent(
-    daemon: Daemon, dovecot: Dovecot, oauth: OauthServer
+    oauth: OauthServer, dovecot: Dovecot, daemon: Daemon
 ) -> None:
     user = dovecot.user()
     daemon.start()

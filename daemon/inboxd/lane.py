@@ -19,6 +19,8 @@ from inboxd.errors import (
     ConnectionLost,
     Invalid,
     MailServerError,
+    NotFound,
+    SecretUnreadable,
     SendDeferred,
     SendRefused,
     Stalled,
@@ -166,10 +168,15 @@ class Lane:
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Session]:
         async with AsyncExitStack() as stack:
-            if self._services.tokens is None:
+            tokens = self._services.tokens
+            if tokens is None:
                 yield await stack.enter_async_context(self._logged_in(self._account))
-            else:
-                yield await self._services.tokens.enter(stack, self._account, self._logged_in)
+                return
+            try:
+                session = await tokens.enter(stack, self._account, self._logged_in)
+            except (StoreError, SecretUnreadable, NotFound) as error:
+                raise MailServerError("token", str(error)) from error
+            yield session
 
     @asynccontextmanager
     async def _logged_in(self, account: Account) -> AsyncGenerator[Session]:

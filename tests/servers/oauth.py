@@ -83,7 +83,8 @@ class OauthServer:
 
     `life_seconds` of the tokens from now on; `rotates`: each refresh gives a new refresh token and ends the old one;
     `names_user`: ID tokens say whom they are for; `secret`: what the client must know. `answers` are given first, in
-    turn, instead of what /token would do. `asked` are the forms that came to /token; `logins` what mail servers asked.
+    turn, instead of what /token would do; `away`: for now it has nothing but excuses; `hold`: its answers wait for
+    that, and `held` says that one does. `asked` are the forms that came to /token; `logins` what mail servers asked.
     """
 
     def __init__(self, port: int) -> None:
@@ -96,6 +97,7 @@ class OauthServer:
         self.app_user = ""
         self.interval_seconds = 0.05
         self.answers: deque[Refusal] = deque()
+        self.away = False
         self.hold: threading.Event | None = None
         self.held = threading.Event()
         self.asked: list[dict[str, str]] = []
@@ -195,6 +197,8 @@ class OauthServer:
         }
         if self.answers:
             status, body = self.answers.popleft()
+        elif self.away:
+            status, body = AWAY
         elif self.secret is not None and form.get("client_secret") != self.secret:
             status, body = (
                 401,
