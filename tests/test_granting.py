@@ -77,6 +77,8 @@ async def test_an_application_opens_the_mailbox_by_its_secret_alone(bench: Bench
     assert [form["grant_type"] for form in bench.oauth.asked] == ["client_credentials"] * 2
     again = await bench.begin()  # all is as it was said before
     assert again.json["grant"]["flow"] == "client-credentials"
+    for moved in ({"clientId": "another"}, {"tokenUrl": f"{bench.oauth.url}/elsewhere"}):
+        assert "clientSecret: is required" in (await bench.begin(**moved)).json["message"]
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,9 @@ def _merged(wish: Wish, before: Application | None, known: Provider | None, flow
         wish.device_url or endpoints.device,
         wish.identity_url or endpoints.identity,
     )
-    secret = wish.secret or (before.secret if before is not None else None)
+    # A secret is for one client at one provider: whoever names either anew says it anew.
+    is_same = before is not None and wish.client_id is None and wish.token_url is None
+    secret = wish.secret or (before.secret if before is not None and is_same else None)
     client_id = wish.client_id or (before.client_id if before is not None else "")
     if flow is Flow.SERVICE_ACCOUNT:
         client_id = flows.key_file(secret).email
