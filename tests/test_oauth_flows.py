@@ -104,6 +104,7 @@ async def test_an_application_of_its_own_right_shows_its_secret(provider: OauthS
         (BLOCKED, ConsentRefused, "use --flow code, .*: access_denied: AADSTS53003: [^T]*The access policy[^:]*$"),
         ((200, {"error": "invalid_client"}), ConsentRefused, "its secret is wrong or has expired"),
         ((400, {"error": "x", "error_description": "AADSTS700082: expired \x1b[2J"}), ConsentRefused, "want of use"),
+        ((400, {"error": "invalid_grant", "error_description": "bad refresh-canary"}), ConsentRefused, r"bad \*\*\*"),
         (AWAY, TokenUnavailable, "gives no tokens now"),
         ((400, {"error": "temporarily_unavailable"}), TokenUnavailable, "gives no tokens now"),
         ((429, NOTHING), TokenUnavailable, "gives no tokens now"),

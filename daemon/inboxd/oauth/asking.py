@@ -18,6 +18,7 @@ from inboxd.oauth.refusals import PASSING, refusal
 ANSWER_SECONDS: Final = 15.0
 _ANSWER_BYTES: Final = 64 << 10
 _TOO_MANY: Final = 429
+_SECRET: Final = ("client_secret", "refresh_token", "code", "code_verifier", "device_code", "assertion")
 Answer = dict[str, Any]
 
 
@@ -27,15 +28,16 @@ async def post(url: str, form: Mapping[str, str]) -> Answer:
     ConsentRefused when it refuses, TokenUnavailable when it cannot be reached, is in trouble, or answers with nothing
     that can be read. Neither holds anything of what was sent.
     """
-    return await _ask("POST", url, data=dict(form))
+    secrets = tuple(form[name] for name in _SECRET if form.get(name))
+    return await _ask("POST", url, secrets, data=dict(form))
 
 
 async def get(url: str, bearer: str) -> Answer:
     """As `post`, for a question asked in the name of a token."""
-    return await _ask("GET", url, headers={"Authorization": f"Bearer {bearer}"})
+    return await _ask("GET", url, (bearer,), headers={"Authorization": f"Bearer {bearer}"})
 
 
-async def _ask(method: str, url: str, **sent: Any) -> Answer:
+async def _ask(method: str, url: str, secrets: tuple[str, ...], **sent: Any) -> Answer:
     host = urlsplit(checked_url("url", url)).hostname or ""
     try:
         async with (
@@ -49,7 +51,7 @@ async def _ask(method: str, url: str, **sent: Any) -> Answer:
             ) as session,
             session.request(method, url, ssl=net.web_context(verify=True), allow_redirects=False, **sent) as response,
         ):
-            return _read(host, response.status, await _body(host, response))
+            return _read(host, response.status, await _body(host, response), secrets)
     except TimeoutError:
         raise TokenUnavailable("token", f"{host} did not answer within {ANSWER_SECONDS:g} s") from None
     except aiohttp.ClientConnectorCertificateError as error:
@@ -68,8 +70,11 @@ async def _body(host: str, response: aiohttp.ClientResponse) -> bytes:
     raise TokenUnavailable("token", f"the answer of {host} has no end")
 
 
-def _read(host: str, status: int, body: bytes) -> Answer:
-    """The JSON object; a status alone says nothing to rely on, for some refuse with 200."""
+def _read(host: str, status: int, body: bytes, secrets: tuple[str, ...]) -> Answer:
+    """The JSON object; a status alone says nothing to rely on, for some refuse with 200.
+
+    A refusal repeats none of the `secrets`, should the provider do so.
+    """
     try:
         found: object = json.loads(body)
     except (ValueError, RecursionError):
@@ -78,10 +83,18 @@ def _read(host: str, status: int, body: bytes) -> Answer:
     if status >= 500 or status == _TOO_MANY or (answer is not None and answer.get("error") in PASSING):
         raise TokenUnavailable("token", f"{host} gives no tokens now (HTTP status {status})")
     if answer is not None and answer.get("error"):
-        raise refusal(answer)
+        raise refusal({name: _without(secrets, value) for name, value in answer.items()})
     if answer is None or not 200 <= status < 300:
         raise TokenUnavailable("token", f"{host} did not answer as an OAuth2 provider does (HTTP status {status})")
     return answer
+
+
+def _without(secrets: tuple[str, ...], value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    for secret in secrets:
+        value = value.replace(secret, "***")
+    return value
 
 
 def _reason(error: Exception) -> str:
