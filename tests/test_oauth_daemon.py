@@ -131,7 +131,9 @@ def test_a_page_leads_back_to_inboxctl_or_its_address_is_pasted(
 def no_secret_in(daemon: Daemon, oauth: OauthServer) -> bool:
     """Whether no token or client secret is to be found where it must not be."""
     texts = [daemon.log, daemon.scrape(), *(str(page) for page in daemon.client.page("/connectors/events")["content"])]
-    texts += [path.read_bytes().decode("latin-1") for path in daemon.state_dir.glob("inboxd.sqlite*")]
+    files = [path for path in daemon.state_dir.rglob("*") if path.is_file()]
+    assert any(b"SQLite format" in path.read_bytes()[:16] for path in files)
+    texts += [path.read_bytes().decode("latin-1") for path in files]
     found = [one for one in ("canary", CLIENT_SECRET) if any(one in text for text in texts)]
     return bool(oauth.asked) and not found
 
