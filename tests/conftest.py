@@ -18,6 +18,7 @@ pytest_plugins = [
     "servers.cradle",
     "servers.daemon",
     "servers.dovecot",
+    "servers.oauth",
     "servers.python",
     "servers.smtp",
     "servers.stores",

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from inboxd import direct, sync
-from inboxd.errors import MailServerError
+from inboxd.errors import MailServerError, SessionSpent
 from inboxd.mails import Cursor, Loaded
 from inboxd.model import MessageFilter, Progress, State, Trigger, Window
 from inboxd.pace import Pace
@@ -104,6 +104,23 @@ async def test_windows_grow_with_what_a_second_brings(bench: Bench) -> None:
         await catch_up(linked)
         assert await linked.stored() == mailbox.held
         assert 3 <= mailbox.count("UID FETCH") <= 10
+
+
+@pytest.mark.usefixtures("small_windows")
+async def test_a_session_that_is_to_end_ends_between_two_windows_and_the_next_goes_on(bench: Bench) -> None:
+    async with serving(*range(1, 36)) as (mailbox, port):
+        linked = await bench.link(port)
+        handed = handing(mailbox)
+        async with session(linked.account) as opened:
+            run = await sync.begin(linked.target, opened, await opened.examine("INBOX"), Trigger.START)
+            opened.ends_at = asyncio.get_running_loop().time()
+            with pytest.raises(SessionSpent):
+                await sync.catch_up(run)
+        assert handed == [*range(26, 36)]
+        assert await marks(linked) == (35, 26)
+        await catch_up(linked)
+        assert await linked.stored() == mailbox.held
+        assert sorted(handed) == sorted(mailbox.held)
 
 
 # --- resumed ---------------------------------------------------------------------------------------------------------

@@ -22,13 +22,14 @@ SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 FLOORS = (
     (
         "__init__ errors model mails outbox webhooks uids patterns flights backoff match providers allowance verdicts"
-        " pace ways"
+        " pace ways consents bearing"
     ),
     "sections settings logs metrics net clock notify logins outward spool certificates proxies sources",
-    "imap smtp mail post bus store vault handover discover",
+    "imap smtp mail post oauth bus store vault handover discover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
         " probe flags indexer poster receiver sweeper services beat sweep following ahead declared survey"
+        " tokens visits granting"
     ),
     "api scrape",
     "dashboard",
@@ -40,7 +41,7 @@ ADAPTERS = 2
 LIBRARIES = {
     "_typeshed": "*",
     "aiohappyeyeballs": "net",
-    "aiohttp": "api post serve scrape outward discover dashboard",
+    "aiohttp": "api post oauth serve scrape outward discover dashboard",
     "aioimaplib": "imap",
     "aiosmtpd": "demo*",
     "aiosmtplib": "smtp",
@@ -48,7 +49,7 @@ LIBRARIES = {
     "alembic": "store",
     "asyncpg": "store",
     "click": "cli ctl* demo*",
-    "cryptography": "vault certificates",
+    "cryptography": "vault certificates oauth",
     "dns": "discover",
     "email": "mail",
     "fast_mail_parser": "mail",

@@ -60,6 +60,7 @@ def open_account(vault: Vault, connection: Connection) -> Account:
         client_key=connection.client_key,
         password_source=connection.password_source,
         proxy=_proxy_of(vault, connection),
+        grant_id=connection.grant_id,
     )
 
 

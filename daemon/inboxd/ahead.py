@@ -22,6 +22,7 @@ from inboxd.imap.session import Session
 from inboxd.logins import Logins
 from inboxd.model import Account
 from inboxd.settings import Settings
+from inboxd.tokens import Tokens
 
 _AFTER_SECONDS: Final = 1.0  # a load that is over by then has kept no mail waiting for long
 _LOG_LINES: Final = 60
@@ -33,13 +34,19 @@ Told = Callable[[Pass, deque[str]], Awaitable[None]]
 
 @asynccontextmanager
 async def ahead_of(
-    loading: Pass, account: Account, settings: Settings, logins: Logins, group: asyncio.TaskGroup, told: Told
+    loading: Pass,
+    account: Account,
+    settings: Settings,
+    logins: Logins,
+    group: asyncio.TaskGroup,
+    told: Told,
+    tokens: Tokens | None = None,
 ) -> AsyncGenerator[Callable[[], bool]]:
     """A task of `group` that stores new mail until the block ends; whether it does so at the moment.
 
     While it does, nobody else need look. `told` is given each pass that is done, with its transcript.
     """
-    ahead = _Ahead(loading, account, settings, logins, told)
+    ahead = _Ahead(loading, account, settings, logins, told, tokens)
     task = group.create_task(ahead.run())
     try:
         yield lambda: ahead.listening
@@ -50,7 +57,15 @@ async def ahead_of(
 
 @final
 class _Ahead:
-    def __init__(self, loading: Pass, account: Account, settings: Settings, logins: Logins, told: Told) -> None:
+    def __init__(
+        self,
+        loading: Pass,
+        account: Account,
+        settings: Settings,
+        logins: Logins,
+        told: Told,
+        tokens: Tokens | None,
+    ) -> None:
         self.listening = False
         self._loading = loading
         self._account = account
@@ -58,6 +73,7 @@ class _Ahead:
         self._limits = settings.imap
         self._logins = logins
         self._told = told
+        self._tokens = tokens
         self._opened = False
         self._hurried = True  # until a server could not take it
         self._transcript: deque[str] = deque(maxlen=_LOG_LINES)
@@ -94,7 +110,8 @@ class _Ahead:
     async def _hold_session(self) -> None:
         place = self._loading.place
         self._transcript.clear()
-        async with dial(self._account, self._settings, self._transcript.append, self._logins) as session:
+        note = self._transcript.append
+        async with dial(self._account, self._settings, note, self._logins, self._tokens) as session:
             self._opened = True
             if "IDLE" not in session.capabilities:
                 return

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from inboxd.errors import SessionSpent
 from inboxd.fetching import Pass, Writer, fetch, note_holes
 from inboxd.mails import Loaded
 from inboxd.store import messages
@@ -46,6 +47,10 @@ async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable
             if not loading.holes and wanted:
                 writer.mark(Loaded(window.lowest, loading.end))
             count = min(most, _next_count(len(window), clock.time() - began))
+            if run.session.left_seconds <= 0 and wanted:
+                raise SessionSpent(
+                    "fetch", "the session ends before its token does: the first load goes on in the next"
+                )
             pushes = run.session.pushes
             if pushes != seen and await live():
                 seen = pushes

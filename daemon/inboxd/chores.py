@@ -159,7 +159,9 @@ class _Chores:
         """All that is due in one session; what is left when that fails is put off."""
         left = deque(tasks)
         try:
-            async with dial(account, self._services.settings, logins=self._logins) as session:
+            async with dial(
+                account, self._services.settings, logins=self._logins, tokens=self._services.tokens
+            ) as session:
                 errand = _Errand(self._services, account, session)
                 while left:
                     await errand.do(left[0])

@@ -21,7 +21,16 @@ from inboxd.accounts import open_account
 from inboxd.ahead import ahead_of
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
-from inboxd.errors import CommandRefused, InboxdError, MailServerError
+from inboxd.errors import (
+    CommandRefused,
+    InboxdError,
+    MailServerError,
+    NeedsReauth,
+    SecretUnreadable,
+    SessionSpent,
+    StoreError,
+    TokenUnavailable,
+)
 from inboxd.following import Follower
 from inboxd.imap.session import Session
 from inboxd.logins import Logins
@@ -38,6 +47,7 @@ from inboxd.model import (
 )
 from inboxd.settings import Settings
 from inboxd.sweep import Sweep, followed, note_failure
+from inboxd.tokens import Tokens
 from inboxd.vault import Vault
 
 LOG_LINES: Final = 60
@@ -46,6 +56,7 @@ _BRIEF_IDLE_SECONDS: Final = 1.0
 _VAIN_LOOKS: Final = 3  # in a row, each for a push that brought nothing, before a pause
 _LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
 _ENDED_BY_US = "stopped"
+_TOKEN_AGAIN_SECONDS: Final = 5.0
 
 
 @final
@@ -65,6 +76,7 @@ class Supervisor:
         vault: Vault,
         logins: Logins,
         locks: Callable[[str], asyncio.Lock],
+        tokens: Tokens | None = None,
     ) -> None:
         self.status = Status(State.OFF, utc_now())
         self._label = str(connector.id)
@@ -76,6 +88,7 @@ class Supervisor:
         self._logins = logins
         self._locks = locks
         self._idle_seconds = min(_LONGEST_IDLE_SECONDS, providers.quirks(connection.host).idle_seconds or math.inf)
+        self._tokens = tokens
         self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
         self._transcript: deque[str] = deque(maxlen=LOG_LINES)
         self.history: deque[Status] = deque(maxlen=_KEPT_STATES)
@@ -87,7 +100,7 @@ class Supervisor:
         self._hurried = True  # until a server could not take it
         self._sweep: Sweep | None = None
         if connection.folders:
-            self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete)
+            self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete, tokens)
         self._log = logs.logger("connector").bind(connector=self._label, name=connector.name)
         metrics.CONNECTORS.labels(State.OFF.value).inc()
         metrics.CONNECTOR_UP.labels(self._label).set(0)
@@ -108,7 +121,7 @@ class Supervisor:
                 if beside is not None:
                     beside.cancel()
         finally:
-            if self.status.state is not State.PARKED:
+            if self.status.state not in (State.PARKED, State.NEEDS_REAUTH):
                 self._enter(State.OFF)
             metrics.CONNECTOR_UP.labels(self._label).set(0)
 
@@ -130,6 +143,10 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         if self._opened_at is not None and now - self._opened_at >= self._limits.stable_seconds:
             backoff.reset()
+        if isinstance(failure, SessionSpent):
+            metrics.DISCONNECTS.labels(failure.reason).inc()
+            self._log.debug("session_renewed")
+            return True
         return await self._decide(failure, backoff)
 
     async def _decide(self, failure: InboxdError, backoff: Backoff) -> bool:
@@ -140,11 +157,12 @@ class Supervisor:
         if isinstance(failure, MailServerError) and failure.reply:
             self.status = replace(self.status, last_activity_at=utc_now())
         metrics.FAILURES.labels(self._label).set(backoff.failures + 1)
-        if backoff.failures == 0:
+        if backoff.failures == 0 and not isinstance(failure, NeedsReauth):  # whose event is the grant's
             await note_failure(self._target, failure, self._transcript, self._log)
         if not failure.retry:
             metrics.CONNECTOR_PARKED.labels(self._label, reason).set(1)
-            self._enter(State.PARKED, str(failure))
+            state = State.NEEDS_REAUTH if isinstance(failure, NeedsReauth) else State.PARKED
+            self._enter(state, str(failure))
             self._log.error("connector_parked", reason=str(failure))
             return False
         least = failure.pause_seconds if isinstance(failure, MailServerError) else 0.0
@@ -160,7 +178,7 @@ class Supervisor:
         account = self._account()
         self._transcript.clear()
         self._enter(State.CONNECTING)
-        async with dial(account, self._settings, self._note, self._logins) as session:
+        async with dial(account, self._settings, self._note, self._logins, self._tokens) as session:
             self._session, self._opened_at = session, asyncio.get_running_loop().time()
             try:
                 await self._read(session, account)
@@ -200,12 +218,29 @@ class Supervisor:
                 metrics.MISSED_PUSHES.inc()
                 self._log.warning("push_missed", messages=run.stored)
             await self._follow(follower, run)
+            await self._renew(session, account)
             vain_looks = 0 if run.stored or pushed_at is None else vain_looks + 1
             await self._pause(vain_looks)
 
     async def _follow(self, follower: Follower, run: sync.Pass) -> None:
         async with self._locks(run.place.mailbox):
             await follower.look(run)
+
+    async def _renew(self, session: Session, account: Account) -> None:
+        """End a session whose token ends soon, once there is another one (SessionSpent); it lasts while there is none.
+
+        What comes in between is announced to nobody: the next session begins by looking for it.
+        """
+        if self._tokens is None or session.left_seconds > 0:
+            return
+        try:
+            await self._tokens.dressed(account)
+        except (TokenUnavailable, SecretUnreadable, StoreError) as error:
+            self._log.warning("session_kept", reason=str(error))
+            session.ends_at = asyncio.get_running_loop().time() + _TOKEN_AGAIN_SECONDS
+            return
+        await session.log_out()
+        raise SessionSpent("login", "the session ends before its token does")
 
     async def _listen(
         self, session: Session, seen: int, follower: Follower, *, idles: bool
@@ -215,7 +250,7 @@ class Supervisor:
             self._enter(State.IDLE)
             jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
             most = min(self._limits.idle_seconds + jitter, self._interval_seconds, self._idle_seconds)
-            longest = min(most, follower.rest_seconds)
+            longest = min(most, follower.rest_seconds, session.left_seconds)
             clock = asyncio.get_running_loop()
             brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)
             try:
@@ -233,7 +268,8 @@ class Supervisor:
                     return pushed_at, True
                 self._log.warning("idle_ended_at_once")
         self._enter(State.POLLING)
-        return await session.rest(min(self._limits.poll_seconds, self._interval_seconds), seen), False
+        pause = min(self._limits.poll_seconds, self._interval_seconds, max(session.left_seconds, 0.05))
+        return await session.rest(pause, seen), False
 
     async def _pause(self, vain_looks: int) -> None:
         """Some servers say EXISTS with every answer: where that never brings anything, they are polled, ever slower."""
@@ -266,6 +302,7 @@ class Supervisor:
             settings=self._settings,
             logins=self._logins,
             group=self._group,
+            tokens=self._tokens,
             told=self._tell,
         )
 

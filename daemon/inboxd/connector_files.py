@@ -9,7 +9,7 @@ from typing import cast
 from inboxd.api.connections import created
 from inboxd.api.wire import codec
 from inboxd.api.wire.connectors import CreateConnectorWithOptions
-from inboxd.ctl_account import HALVES, NAME, Passwords, as_keys, read_toml
+from inboxd.ctl_account import HALVES, NAME, OAUTH, Passwords, as_keys, read_toml
 from inboxd.ctl_client import BadInput
 from inboxd.ctl_connectors import creation
 from inboxd.declared import Declared
@@ -47,7 +47,8 @@ def declaration(path: Path) -> CreateConnectorWithOptions:
     halves = [half for half in HALVES if f"{half}.host" in filled]
     if not halves:
         raise BadInput("no server is named: give host under [imap], [smtp] or both")
-    body = creation(filled, halves, Passwords(filled, stdin=False, prompt=False, ask=False))
+    passwords = None if filled.get(OAUTH.name) else Passwords(filled, stdin=False, prompt=False, ask=False)
+    body = creation(filled, halves, passwords)
     return cast("CreateConnectorWithOptions", codec.read(CreateConnectorWithOptions, body))
 
 

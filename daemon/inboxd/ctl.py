@@ -23,6 +23,7 @@ from inboxd.ctl_daemon import events, key, status
 from inboxd.ctl_declared import apply, plan
 from inboxd.ctl_discover import discover
 from inboxd.ctl_mail import email, emails, send
+from inboxd.ctl_oauth import oauth
 from inboxd.ctl_outbox import outbox
 from inboxd.ctl_runs import sync, test, watch
 
@@ -82,7 +83,7 @@ def completion(control: Control, shell: str) -> None:
 
 
 for command in (
-    connector, discover, plan, apply, test, sync, send, outbox, emails, email, watch, status, events, key,
+    connector, discover, oauth, plan, apply, test, sync, send, outbox, emails, email, watch, status, events, key,
 ):  # fmt: skip
     cli.add_command(command)
 

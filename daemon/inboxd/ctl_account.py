@@ -103,6 +103,7 @@ _SHARED = (
 NAME = Key("name", click.STRING, "Name of the connector.")
 SYNC = Key("sync", click.BOOL, "Fetch new mail by itself.")
 ENABLED = Key("enabled", click.BOOL, "Work at all.")
+OAUTH = Key("oauth", click.BOOL, "Log in by OAuth2, not by a password.")
 KEYS = (
     Key("email", click.STRING, "Email address of the mailbox.", "ADDRESS", "emailAddress"),
     Key("imap.host", click.STRING, "IMAP server.", "HOST", "imapHost"),
@@ -160,7 +161,7 @@ _KEY_OF = {key.wire: key.name for key in reversed(KEYS) if key.wire} | {
     "smtpSsl": "smtp.tls",
 }
 _WIRE = re.compile(rf"\b({'|'.join(_KEY_OF)})\b")
-_IN_FILE = {key.name: key for key in (NAME, ENABLED, SYNC, *KEYS)}
+_IN_FILE = {key.name: key for key in (NAME, ENABLED, OAUTH, SYNC, *KEYS)}
 _NEVER_IN_FILE = frozenset({"password", "imap.password", "smtp.password"})
 
 
@@ -262,7 +263,7 @@ def _proxy_json(filled: Form, half: str) -> Row:
     if parts["port"]:
         body["proxyPort"] = int(parts["port"])
     if (file := filled.get(f"{half}.proxy_password_file", filled.get("proxy_password_file"))) is not None:
-        body["proxyPassword"] = _read_secret(file)
+        body["proxyPassword"] = read_secret(file)
     return body
 
 
@@ -346,7 +347,7 @@ class Passwords:
     def of(self, half: str) -> str:
         """The password of that half; BadInput when there is none to be had."""
         if half == "smtp" and self._smtp_file is not None:
-            return _read_secret(self._smtp_file)
+            return read_secret(self._smtp_file)
         if self._account is None:
             self._account = self._read_account()
         return self._account
@@ -355,7 +356,7 @@ class Passwords:
         if not self._ask and self._file is None:
             raise BadInput("where is the password? name the file that holds it: password_file")
         if self._file is not None:
-            return _read_secret(self._file)
+            return read_secret(self._file)
         if self._stdin:
             return _one_line(sys.stdin.buffer.read(_LONGEST_SECRET_BYTES), "standard input")
         if not sys.stdin.isatty():
@@ -365,7 +366,8 @@ class Passwords:
         return click.prompt("Password", hide_input=True, err=True)
 
 
-def _read_secret(path: Path) -> str:
+def read_secret(path: Path) -> str:
+    """The one line of a secret's file; BadInput when it holds none, or more."""
     try:
         with path.open("rb") as file:
             return _one_line(file.read(_LONGEST_SECRET_BYTES), str(path))

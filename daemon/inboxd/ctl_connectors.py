@@ -13,6 +13,7 @@ from inboxd.ctl_account import (
     ENABLED,
     HALVES,
     NAME,
+    OAUTH,
     SYNC,
     Form,
     Passwords,
@@ -69,6 +70,7 @@ def connector() -> None:
 @click.argument("name", required=False)
 @account_options
 @click.option("--inbox", metavar="ID", help="Put the mail into this inbox; by default a new one is made.")
+@click.option("--oauth", is_flag=True, help="Log in by OAuth2, not by a password: inboxctl oauth login comes next.")
 @click.option("--no-sync", is_flag=True, help="Fetch mail only when asked, not by itself.")
 @click.option("--no-wait", is_flag=True, help="On a terminal: do not follow the first sync.")
 @pass_control
@@ -78,6 +80,7 @@ def add(
     toml: Path | None,
     password_stdin: bool,
     inbox: str | None,
+    oauth: bool,
     no_sync: bool,
     no_wait: bool,
     **given: Any,
@@ -87,7 +90,7 @@ def add(
     With --email alone its servers are found. The password is read from a file, from standard input, or asked for;
     never given as an argument.
     """
-    filled = form({**given, "name": name, "sync": False if no_sync else None}, toml)
+    filled = form({**given, "name": name, "sync": False if no_sync else None, "oauth": oauth or None}, toml)
     filled.setdefault(NAME.name, filled.get("email"))
     if not filled[NAME.name]:
         raise BadInput("what is it to be called? give NAME")
@@ -96,9 +99,10 @@ def add(
     client = control.client
     refuse_taken(client, filled["name"])
     passwords = Passwords(filled, stdin=password_stdin, prompt=False)
-    oauth = False
+    oauth = filled.get(OAUTH.name, False)
     if not _halves(filled):
-        filled, oauth = _discovered(client, filled, named=passwords.named)
+        filled, only_oauth = _discovered(client, filled, named=passwords.named)
+        oauth = oauth or only_oauth
     halves = _halves(filled)
     body = creation(filled, halves, None if oauth else passwords)
     with in_options():

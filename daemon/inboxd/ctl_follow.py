@@ -18,6 +18,7 @@ STATE_STYLES = {
     "connecting": "yellow",
     "waiting": "yellow",
     "parked": "red",
+    "needs_reauth": "red",
     "off": "dim",
     "disabled": "dim",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -17,6 +18,7 @@ from inboxd.model import Account, Kind, Secret
 from inboxd.settings import Settings
 from inboxd.smtp.opening import open_session as open_smtp_session
 from inboxd.sources import stale, with_password
+from inboxd.tokens import Tokens, usable_seconds
 from inboxd.ways import ServerCertificate
 
 _NOBODY: Final = certificates.PREFIX + "0" * 64  # a pin that no certificate has
@@ -24,13 +26,29 @@ _NOBODY: Final = certificates.PREFIX + "0" * 64  # a pin that no certificate has
 
 @asynccontextmanager
 async def dial(
-    account: Account, settings: Settings, trace: Trace | None = None, logins: Logins | None = None
+    account: Account,
+    settings: Settings,
+    trace: Trace | None = None,
+    logins: Logins | None = None,
+    tokens: Tokens | None = None,
 ) -> AsyncGenerator[Session]:
     """Connect, secure, greet and log in; MailServerError with its stage when any of it fails.
 
     `logins` is the budget: its turn is awaited before connecting, since servers do not wait long for a login; its place
-    under way is held from the connected socket to the login, so that servers out of reach hold none.
+    under way is held from the connected socket to the login, so that servers out of reach hold none. `tokens` give an
+    account with a grant what it logs in with; the session then knows when it is to end.
     """
+    async with AsyncExitStack() as stack:
+        if tokens is None:
+            yield await stack.enter_async_context(_dialled(account, settings, trace, logins))
+        else:
+            yield await tokens.enter(stack, account, lambda dressed: _dialled(dressed, settings, trace, logins))
+
+
+@asynccontextmanager
+async def _dialled(
+    account: Account, settings: Settings, trace: Trace | None, logins: Logins | None
+) -> AsyncGenerator[Session]:
     limits = settings.imap
     if logins is not None:
         await logins.turn(account.host)
@@ -44,6 +62,8 @@ async def dial(
                 session = await stack.enter_async_context(opening)
             except AuthRefused as error:
                 raise stale(account, error) from error
+        if account.bearer is not None:
+            session.ends_at = asyncio.get_running_loop().time() + usable_seconds(account.bearer)
         yield session
 
 

@@ -78,9 +78,9 @@ class SecretUnreadable(InboxdError):
 class MailServerError(InboxdError):
     """A mail server, or the way to it, failed.
 
-    `stage` says where: credential, proxy, resolve, connect, tls, greeting, starttls, login, select, search, fetch,
-    idle, list, append, store, ehlo, auth, mail, rcpt, data, or how the connection itself failed: answer, read, command,
-    connection, bye, closed.
+    `stage` says where: token, credential, proxy, resolve, connect, tls, greeting, starttls, login, select, search,
+    fetch, idle, list, append, store, ehlo, auth, mail, rcpt, data, or how the connection itself failed: answer, read,
+    command, connection, bye, closed.
     `reply` holds the server's own words where it spoke; `refused` what it said to single recipients of a mail.
     """
 
@@ -167,6 +167,32 @@ class ProxyRefused(ProxyFailed):
     """The proxy refused its login, or does not let this server be reached. Only people can mend either."""
 
     pause_seconds = 900.0
+
+
+class ConsentRefused(AuthRefused):
+    """An OAuth2 provider refused, in its own words; `code` is its error's name (RFC 6749 §5.2, RFC 8628 §3.5)."""
+
+    def __init__(self, code: str, message: str, *, reply: str = "") -> None:
+        super().__init__("token", message, reply=reply)
+        self.code = code
+
+
+class NeedsReauth(AuthRefused):
+    """The connector's OAuth2 grant is of no use any more: a person has to consent anew."""
+
+    reason = "needs_reauth"
+
+
+class TokenUnavailable(MailServerError):
+    """An OAuth2 provider could not be reached, or answered with nothing that can be used, for now."""
+
+    reason = "token"
+
+
+class SessionSpent(MailServerError):
+    """The session was ended by plan: the token that it logged in with ends soon. The next one goes on where it was."""
+
+    reason = "renewed"
 
 
 class MailboxRefused(MailServerError):

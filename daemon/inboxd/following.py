@@ -25,7 +25,7 @@ from inboxd.errors import CommandRefused
 from inboxd.fetching import Pass
 from inboxd.imap.changes import Changes
 from inboxd.imap.lines import UidSet
-from inboxd.imap.session import Mailbox
+from inboxd.imap.mailbox import Mailbox
 from inboxd.model import EventId, EventStatus, EventType, utc_now
 from inboxd.sections import ImapSettings
 from inboxd.store import events, messages, upstream

@@ -19,6 +19,8 @@ from inboxd.errors import (
     ConnectionLost,
     Invalid,
     MailServerError,
+    NotFound,
+    SecretUnreadable,
     SendDeferred,
     SendRefused,
     Stalled,
@@ -166,12 +168,22 @@ class Lane:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Session]:
+        async with AsyncExitStack() as stack:
+            if (tokens := self._services.tokens) is None:
+                yield await stack.enter_async_context(self._logged_in(self._account))
+                return
+            try:
+                session = await tokens.enter(stack, self._account, self._logged_in)
+            except (StoreError, SecretUnreadable, NotFound) as error:
+                raise MailServerError("token", str(error)) from error
+            yield session
+
+    @asynccontextmanager
+    async def _logged_in(self, account: Account) -> AsyncGenerator[Session]:
         settings = self._services.settings
-        account = await with_password(self._account, settings.credentials)
-        context = net.tls_context(account)
-        sock = await net.connect_account(
-            account, settings.smtp.connect_seconds, allow_plaintext=settings.network.allow_plaintext
-        )
+        account = await with_password(account, settings.credentials)
+        context, plain = net.tls_context(account), settings.network.allow_plaintext
+        sock = await net.connect_account(account, settings.smtp.connect_seconds, allow_plaintext=plain)
         async with AsyncExitStack() as stack:
             opening = open_session(sock, account, settings.smtp, context, self._transcript.append)
             try:

@@ -34,7 +34,8 @@ REGISTRY = CollectorRegistry(auto_describe=True)
 
 DISCONNECT_REASONS = (
     "error", "unreachable", "tls", "insecure", "auth", "credential", "proxy", "mailbox", "throttled", "lost", "bye",
-    "stalled", "protocol", "refused", "stopped", "changed",
+    "stalled", "protocol", "refused", "stopped", "changed", "needs_reauth", "token",
+    "renewed",
 )  # fmt: skip
 COMMANDS = (
     "LOGIN", "AUTHENTICATE", "CAPABILITY", "STARTTLS", "EXAMINE", "SELECT", "SEARCH", "FETCH", "IDLE", "NOOP", "LOGOUT",
@@ -128,6 +129,10 @@ BACKFILL_REMAINING = ConnectorGauge(
 LEFT_OUT = ConnectorGauge(
     "inboxd_connector_folders_left_out", "Followed mailboxes that cannot be opened.", registry=REGISTRY
 )
+TOKEN_EXPIRY = ConnectorGauge(
+    "inboxd_oauth_token_expiry_timestamp_seconds", "Until when the connector's OAuth2 access token is good.",
+    registry=REGISTRY,
+)  # fmt: skip
 STORED = Counter("inboxd_messages_stored_total", "Messages committed to the store.", registry=REGISTRY)
 STORED_BYTES = Counter("inboxd_messages_stored_bytes_total", "Raw bytes of the stored messages.", registry=REGISTRY)
 DEFECTIVE = Counter(
@@ -163,6 +168,9 @@ MISSED_PUSHES = Counter(
     "inboxd_imap_missed_pushes_total", "Times new mail was found at the end of an IDLE that never announced it.",
     registry=REGISTRY,
 )  # fmt: skip
+OAUTH_REFRESHES = Counter(
+    "inboxd_oauth_refreshes_total", "OAuth2 access tokens asked for, by result.", ["result"], registry=REGISTRY
+)
 SYNCS = Counter("inboxd_sync_runs_total", "Sync runs by trigger and result.", ["trigger", "result"], registry=REGISTRY)
 SEND_OUTCOMES = ("sent", "failed", "unknown")
 OUTBOX_STATES = ("queued", "sending", "deferred", "failed", "unknown")
@@ -211,6 +219,7 @@ _PARTS = [_part(one) for one in tuple(vars().values()) if isinstance(one, Connec
 # The values of counters with one label.
 _VALUES = {
     LOGINS: ("ok", "refused", "failed"),
+    OAUTH_REFRESHES: ("ok", "refused", "failed"),
     API_REQUESTS: ("2xx", "4xx", "5xx"),
     SENDS: SEND_OUTCOMES,
     SEND_ATTEMPTS: ("sent", "deferred", "failed", "unknown", "queued"),
@@ -249,7 +258,7 @@ def mean_loop_lag_seconds() -> float:
 
 def forget(connector: str) -> None:
     """Remove a deleted connector's children."""
-    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, BACKFILL_REMAINING, LEFT_OUT):
+    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, BACKFILL_REMAINING, LEFT_OUT, TOKEN_EXPIRY):
         gauge.remove_by_labels({"connector": connector})
     CONNECTOR_PARKED.remove_by_labels({"connector": connector})
 

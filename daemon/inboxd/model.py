@@ -60,7 +60,10 @@ class Trigger(enum.Enum):
 
 
 class State(enum.Enum):
-    """Where a connector's supervisor stands. PARKED waits for a person; WAITING for its back-off."""
+    """Where a connector's supervisor stands. PARKED waits for a person; WAITING for its back-off.
+
+    NEEDS_REAUTH is PARKED until somebody consents anew to its OAuth2 grant.
+    """
 
     OFF = "off"
     CONNECTING = "connecting"
@@ -69,6 +72,7 @@ class State(enum.Enum):
     POLLING = "polling"
     WAITING = "waiting"
     PARKED = "parked"
+    NEEDS_REAUTH = "needs_reauth"
 
 
 class SentState(enum.Enum):
@@ -151,6 +155,8 @@ class Connection:
     `ca_file`, `client_certificate`, `client_key` are paths of PEM files on this machine, `password_source` says where
     the password is read at each login (see `sources`) instead of `sealed_password`. A proxy that is there but not
     `proxy_enabled` is only remembered.
+    `grant_id`: the connector's OAuth2 grant, by whose tokens it then logs in; not a part of the connection, the store
+    adds it when asked for one.
     """
 
     id: UUID
@@ -181,6 +187,7 @@ class Connection:
     proxy_port: int | None = None
     proxy_username: str | None = None
     sealed_proxy_password: bytes | None = None
+    grant_id: UUID | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +201,20 @@ class SyncSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Bearer:
+    """An OAuth2 access token and the time it is good for."""
+
+    token: Secret
+    obtained_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """A connection with its password opened: what a worker needs to talk to a server.
 
     With a `password_source` the password is read there right before the login, by `sources.with_password`.
+    With a `grant_id` it logs in by a token of that grant, which is `bearer` once `tokens` has put it there.
     """
 
     connector_id: ConnectorId | None
@@ -220,6 +237,8 @@ class Account:
     client_key: str | None = None
     password_source: str | None = None
     proxy: Proxy | None = None
+    grant_id: UUID | None = None
+    bearer: Bearer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +348,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a connector's supervisor is doing. `reason` says why it is WAITING or PARKED, in the server's words."""
+    """What a connector's supervisor is doing. `reason` says why it waits, in the server's words."""
 
     state: State
     since: datetime

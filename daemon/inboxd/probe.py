@@ -15,6 +15,7 @@ from inboxd.settings import Settings
 from inboxd.smtp.opening import open_session as open_smtp
 from inboxd.sources import with_password
 from inboxd.sync import search
+from inboxd.tokens import Tokens
 
 Trace = Callable[[str], None]
 
@@ -29,6 +30,11 @@ _CAUSES: Final[dict[str, tuple[str, str, str]]] = {
         "proxy",
         "the proxy is down, wants another login, or does not let this server be reached",
         "check the proxy's address, user name and password, and what it allows",
+    ),
+    "token": (
+        "login",
+        "the OAuth2 provider gives no token for this mailbox",
+        "log in again with inboxctl oauth login, or wait if the provider is away",
     ),
     "resolve": ("resolve", "the host name is misspelt, or this machine cannot resolve names", "check the host name"),
     "connect": ("connect", "wrong port, a firewall, or the server is down", "check host and port, then the firewall"),
@@ -94,12 +100,19 @@ _ORDERS: Final = {Kind.IMAP: _IMAP_ORDER, Kind.SMTP: _SMTP_ORDER}
 _SMTP_MARKS: Final = {"TLS: ": "tls", "S: 220": "greeting", "S: 250": "ehlo", "S: 235": "login"}
 
 
-async def probe(account: Account, settings: Settings, trace: Trace) -> AsyncIterator[Step]:
-    """Test an account step by step; stops after the first step that fails. Never raises for what a server does."""
+async def probe(
+    account: Account, settings: Settings, trace: Trace, tokens: Tokens | None = None
+) -> AsyncIterator[Step]:
+    """Test an account step by step; stops after the first step that fails. Never raises for what a server does.
+
+    With a grant it logs in by one of its `tokens`.
+    """
     walk = _probe_imap if account.kind is Kind.IMAP else _probe_smtp
     clock = _Clock(_ORDERS[account.kind][account.tls])
     try:
         account = await with_password(account, settings.credentials)
+        if tokens is not None:
+            account = await tokens.dressed(account)
         async with _closing(walk(account, settings, trace, clock)) as steps:
             async for step in steps:
                 yield step
@@ -161,7 +174,7 @@ def _failed(error: InboxdError, clock: _Clock) -> Step:
 def _of_kind(error: InboxdError) -> tuple[str, str] | None:
     if isinstance(error, TlsFailed) and "certificate" in str(error):
         return _CERTIFICATE
-    if isinstance(error, AuthRefused) and not error.reply:
+    if isinstance(error, AuthRefused) and not error.reply and error.stage != "token":
         return _MECHANISM
     return next((words for kind, words in _KINDS.items() if isinstance(error, kind)), None)
 

@@ -20,6 +20,7 @@ from inboxd.settings import Settings
 from inboxd.store import connectors
 from inboxd.store.engine import Store
 from inboxd.sync import Target
+from inboxd.tokens import Tokens
 from inboxd.vault import Vault
 
 _RETRY_SECONDS = 5.0
@@ -31,13 +32,20 @@ class Roster:
     """The supervisors of one daemon. `run` owns them; the other methods may be called from anywhere on the loop."""
 
     def __init__(
-        self, settings: Settings, store: Store, vault: Vault, bus: Bus, parsers: Parsers | None = None
+        self,
+        settings: Settings,
+        store: Store,
+        vault: Vault,
+        bus: Bus,
+        parsers: Parsers | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._vault = vault
         self._bus = bus
         self._parsers = parsers
+        self._tokens = tokens
         self._logins = Logins(settings.imap)
         self._locks: defaultdict[ConnectorId, dict[str, asyncio.Lock]] = defaultdict(dict)
         self._supervisors: dict[ConnectorId, Supervisor] = {}
@@ -166,4 +174,5 @@ class Roster:
             self._vault,
             self._logins,
             partial(self.lock, connector.id),
+            self._tokens,
         )

@@ -35,6 +35,7 @@ from inboxd.services import Services
 from inboxd.settings import Settings
 from inboxd.store import installation
 from inboxd.store.engine import open_store
+from inboxd.tokens import open_tokens
 from inboxd.vault import open_vault
 
 _GRACE_SECONDS: Final = 5.0
@@ -121,15 +122,18 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         async with open_store(settings.store_url, observe=metrics.TRANSACTION_SECONDS.observe) as store:
             bus = Bus()
             with Parsers() as parsers:
-                roster = Roster(settings, store, vault, bus, parsers)
-                user_id = await installation.user_id(store)
+                async with open_tokens(store, vault) as tokens:
+                    roster = Roster(settings, store, vault, bus, parsers, tokens)
+                    user_id = await installation.user_id(store)
 
-                async def read(path: Path) -> Declared:
-                    return await read_file(services, path)
+                    async def read(path: Path) -> Declared:
+                        return await read_file(services, path)
 
-                declarations = Declarations(settings.connectors.folder, store, vault, roster, read)
-                services = Services(settings, store, vault, bus, roster, user_id, utc_now(), parsers, declarations)
-                yield services
+                    declarations = Declarations(settings.connectors.folder, store, vault, roster, read)
+                    services = Services(
+                        settings, store, vault, bus, roster, user_id, utc_now(), parsers, declarations, tokens
+                    )
+                    yield services
 
 
 @asynccontextmanager

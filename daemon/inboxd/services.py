@@ -13,7 +13,9 @@ from inboxd.mail.beside import Parsers
 from inboxd.roster import Roster
 from inboxd.settings import Settings
 from inboxd.store.engine import Store
+from inboxd.tokens import Tokens
 from inboxd.vault import Vault
+from inboxd.visits import Visits
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +34,7 @@ class Services:
     started_at: datetime
     parsers: Parsers | None = None
     declarations: Declarations | None = None
+    tokens: Tokens | None = None
+    visits: Visits = field(default_factory=Visits)
     flights: Flights = field(default_factory=Flights)
     sends: Bus = field(default_factory=Bus)

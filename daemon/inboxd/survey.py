@@ -15,6 +15,7 @@ from inboxd.imap.session import Session
 from inboxd.imap.sizing import measure
 from inboxd.model import Account
 from inboxd.settings import Settings
+from inboxd.tokens import Tokens
 
 # Assumed: a careful guess for a server on the internet. Mails from a server nearby come several times as fast.
 _MESSAGES_PER_SECOND: Final = 100.0
@@ -34,9 +35,9 @@ class FolderSize:
     error: str | None = None
 
 
-async def look(account: Account, settings: Settings) -> AsyncGenerator[FolderSize]:
+async def look(account: Account, settings: Settings, tokens: Tokens | None = None) -> AsyncGenerator[FolderSize]:
     """The folders that the account's connector would read; MailServerError when the server cannot be asked."""
-    async with dial(account, settings) as session:
+    async with dial(account, settings, tokens=tokens) as session:
         names = [account.select_folder]
         if account.folders:
             names = chosen(await session.mailboxes(), account.folders)

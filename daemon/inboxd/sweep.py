@@ -18,7 +18,15 @@ from uuid import uuid4
 from inboxd import logs, metrics, sync
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
-from inboxd.errors import CommandRefused, InboxdError, MailboxRefused, MailServerError, NotFound, StoreError
+from inboxd.errors import (
+    CommandRefused,
+    InboxdError,
+    MailboxRefused,
+    MailServerError,
+    NotFound,
+    SessionSpent,
+    StoreError,
+)
 from inboxd.following import Follower
 from inboxd.imap.choosing import chosen, first_of
 from inboxd.imap.session import Session
@@ -27,6 +35,7 @@ from inboxd.logins import Logins
 from inboxd.model import Account, Event, EventId, EventStatus, EventType, Trigger, utc_now
 from inboxd.settings import Settings
 from inboxd.store import events, messages
+from inboxd.tokens import Tokens
 
 _LOG_LINES: Final = 60
 _VAIN_ROUNDS: Final = 2  # in a row, before a mailbox that changes without new mail is left alone for a while
@@ -51,6 +60,7 @@ class Sweep:
         locks: Callable[[str], asyncio.Lock],
         account: Callable[[], Account],
         changed: Callable[[], None],
+        tokens: Tokens | None = None,
     ) -> None:
         self.complete_at: datetime | None = None
         self._target = target
@@ -60,6 +70,7 @@ class Sweep:
         self._locks = locks
         self._account = account
         self._changed = changed
+        self._tokens = tokens
         self._clock = asyncio.get_running_loop()
         self._main = ""
         self._begun = asyncio.Event()
@@ -93,6 +104,9 @@ class Sweep:
         while True:
             began_at = self._clock.time()
             failure = await self._try()
+            if isinstance(failure, SessionSpent):
+                metrics.DISCONNECTS.labels(failure.reason).inc()
+                continue
             if self._clock.time() - began_at >= self._limits.stable_seconds:
                 backoff.reset()
             self._failure = str(failure)
@@ -118,7 +132,7 @@ class Sweep:
     async def _hold_session(self) -> NoReturn:
         account = self._account()
         self._transcript.clear()
-        async with dial(account, self._settings, self._transcript.append, self._logins) as session:
+        async with dial(account, self._settings, self._transcript.append, self._logins, self._tokens) as session:
             self._log.info("sweep_began", notify="NOTIFY" in session.capabilities)
             watch = Watch(session)
             named: set[str] | None = None
@@ -134,7 +148,10 @@ class Sweep:
                     due_at = self._clock.time() + self._pause_seconds(watch)
                 self._transcript.clear()
                 vain = 0
-                left_seconds = due_at - self._clock.time()
+                if session.left_seconds <= 0:
+                    await session.log_out()
+                    raise SessionSpent("login", "the session ends before its token does")
+                left_seconds = min(due_at - self._clock.time(), session.left_seconds)
                 named = (await watch.wait(left_seconds) or None) if left_seconds > 0 else None
 
     def _pause_seconds(self, watch: Watch) -> float:

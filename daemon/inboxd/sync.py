@@ -14,9 +14,10 @@ from datetime import datetime
 from typing import Final
 
 from inboxd import backfill, logs, metrics
-from inboxd.errors import CommandMalformed, MailboxRefused
+from inboxd.errors import CommandMalformed, MailboxRefused, SessionSpent
 from inboxd.fetching import Load, Pass, Target, Writer, commit, drain, fetch, note_holes, store_headers
-from inboxd.imap.session import Mailbox, Session
+from inboxd.imap.mailbox import Mailbox
+from inboxd.imap.session import Session
 from inboxd.mails import Cursor, Fetched, Place
 from inboxd.model import EventId, EventStatus, EventType, Progress, Trigger
 from inboxd.store import cursors, events, messages
@@ -111,6 +112,8 @@ async def _take(run: Pass, listed: UidSet, above: int) -> None:
         async with Writer(run) as writer:
             note_holes(run.holes, await fetch(run, window, writer))
         await _advance(run, window.highest)
+        if run.session.left_seconds <= 0 and window.highest < wanted.highest:
+            raise SessionSpent("fetch", "the session ends before its token does: the rest comes in the next")
     await _advance(run, listed.highest)
 
 

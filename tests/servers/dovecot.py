@@ -29,7 +29,7 @@ import pytest
 
 from servers import LOOPBACK, Listener, await_listener, free_port
 from servers.certs import Certificate, Certificates
-from servers.dovecot_config import CONFIG, EXPIRED_HOST, NO_TLS_HOST, PASSDB, STRICT_HOST, WRONG_NAME_HOST
+from servers.dovecot_config import CONFIG, EXPIRED_HOST, NO_TLS_HOST, OAUTH2, PASSDB, STRICT_HOST, WRONG_NAME_HOST
 
 LOG_LINES = 60
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
@@ -48,7 +48,8 @@ class Dovecot:
     """A Dovecot whose users, mail and ports stay the same over `stop` and `start`.
 
     `starttls` offers STARTTLS and takes plain logins too; `tls` is implicit TLS; `no_tls` never offers STARTTLS;
-    `strict` refuses a login before STARTTLS; `expired` and `wrong_name` are implicit TLS with a bad certificate.
+    `strict` refuses a login before STARTTLS; `expired` and `wrong_name` are implicit TLS with a bad certificate. Whom
+    a token is for it asks at `oauth_port`.
     `more` is configuration of a test's own; `$ca` is the authority's file.
     """
 
@@ -61,6 +62,7 @@ class Dovecot:
         self._owner = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self._master: subprocess.Popen[bytes] | None = None
         plain_port, tls_port = free_port(), free_port()
+        self.oauth_port = free_port()
         self.starttls = Listener(LOOPBACK, plain_port)
         self.no_tls = Listener(NO_TLS_HOST, plain_port)
         self.strict = Listener(STRICT_HOST, plain_port)
@@ -242,12 +244,14 @@ class Dovecot:
             "plain_port": self.starttls.port,
             "tls_port": self.tls.port,
             "ca": shutil.copyfile(certificates.ca_file, self.base / "ca.pem"),
+            "oauth_port": self.oauth_port,
             **self._copy("good", certificates.good),
             **self._copy("expired", certificates.expired),
             **self._copy("wrong_name", certificates.wrong_name),
         }
         self._config.write_text(Template(CONFIG.template + more).substitute(values), encoding="utf-8")
         (self.base / "passdb.conf").write_text(PASSDB.substitute(values), encoding="utf-8")
+        (self.base / "oauth2.conf").write_text(OAUTH2.substitute(values), encoding="utf-8")
         for folder in (self.base / "run", self.base / "state", self.base / "mail", self._passwords):
             self._make_folder(folder)
         for file in self.base.iterdir():

@@ -19,7 +19,7 @@ default_vsz_limit = 0
 protocols = imap
 listen = 127.0.0.1
 
-auth_mechanisms = plain login
+auth_mechanisms = plain login xoauth2 oauthbearer
 auth_username_chars =
 auth_username_format = %u
 auth_failure_delay = 0
@@ -56,7 +56,13 @@ namespace inbox {
 }
 
 passdb {
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = $base/oauth2.conf
+}
+passdb {
   driver = dict
+  mechanisms = plain login none
   args = $base/passdb.conf
 }
 userdb {
@@ -99,6 +105,16 @@ service auth {
 service stats {
   client_limit = 12000
 }
+""")
+
+# A token is good for whom the tests' OAuth2 server says, asked at each login.
+OAUTH2 = Template("""
+introspection_mode = post
+introspection_url = http://127.0.0.1:$oauth_port/introspect
+username_attribute = username
+active_attribute = active
+active_value = true
+timeout_msecs = 5000
 """)
 
 # One file a user, named by the MD5 of the name: it is read at each login (a passwd-file is read once a second), and

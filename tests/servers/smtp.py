@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import enum
 import gc
+import re
 import ssl
 import threading
 import warnings
@@ -21,6 +23,7 @@ from servers import LOOPBACK, abort_connections, free_port
 from servers.certs import Certificates
 
 USER, PASSWORD = "user@example.test", "correct horse"
+COMPLAINT = '{"status":"401","schemes":"bearer mac","scope":"https://mail.google.com/"}'
 _AFTER_CONTENT = "DOT"
 
 
@@ -44,6 +47,7 @@ class Received:
 
 
 Deliver = Callable[[Received], object]
+Bears = Callable[[str, str], bool]
 Answers = dict[str, str | Fault]
 
 
@@ -54,13 +58,16 @@ class SmtpServer:
     command) and DOT (after the whole mail, which counts as received unless the answer is a 4xx or 5xx line).
     """
 
-    def __init__(self, tls: Tls, users: Mapping[str, str], deliver: Deliver | None, max_bytes: int) -> None:
+    def __init__(
+        self, tls: Tls, users: Mapping[str, str], deliver: Deliver | None, max_bytes: int, bears: Bears | None = None
+    ) -> None:
         self.host = LOOPBACK
         self.port = free_port()
         self.tls = tls
         self.users = dict(users)
         self.deliver = deliver
         self.max_bytes = max_bytes
+        self.bears = bears
         self.received: list[Received] = []
         self.commands: list[str] = []
         self.answers: Answers = {}
@@ -108,7 +115,7 @@ class _Handler:
     async def handle_MAIL(  # noqa: N802
         self, _smtp: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if self._server.users and not session.authenticated:
+        if (self._server.users or self._server.bears) and not session.authenticated:
             return "530 5.7.0 Authentication required"
         envelope.mail_from = address
         envelope.mail_options.extend(options)
@@ -140,6 +147,28 @@ class _Handler:
             return AuthResult(success=True, auth_data=secret)
         return AuthResult(success=False, handled=False, message="535 5.7.8 Username and password not accepted")
 
+    async def auth_XOAUTH2(self, smtp: SMTP, args: list[str]) -> AuthResult:  # noqa: N802
+        """As Google and Microsoft do it: a refusal is told as JSON first, and an empty answer brings the 535."""
+        return await self._bear(smtp, args, re.compile(rb"user=(.*?)\x01auth=Bearer (.*?)\x01\x01"), b"")
+
+    async def auth_OAUTHBEARER(self, smtp: SMTP, args: list[str]) -> AuthResult:  # noqa: N802
+        """RFC 7628: the same, answered by a lone control character."""
+        form = re.compile(rb"n,a=(.*?),\x01host=.*?\x01port=\d+\x01auth=Bearer (.*?)\x01\x01")
+        return await self._bear(smtp, args, form, b"\x01")
+
+    async def _bear(self, smtp: SMTP, args: list[str], form: re.Pattern[bytes], close: bytes) -> AuthResult:
+        shown = base64.b64decode(args[1]) if len(args) == 2 else await smtp.challenge_auth("")
+        assert isinstance(shown, bytes)
+        found = form.fullmatch(shown)
+        assert found is not None, shown
+        user, token = (part.decode().replace("=2C", ",").replace("=3D", "=") for part in found.groups())
+        assert self._server.bears is not None
+        if self._server.bears(user, token):
+            return AuthResult(success=True, auth_data=LoginPassword(user.encode(), b""))
+        answer = await smtp.challenge_auth(COMPLAINT)
+        assert answer == close, answer
+        return AuthResult(success=False, handled=False, message="535 5.7.8 Username and token not accepted")
+
 
 class _Smtp(SMTP):
     """One connection."""
@@ -155,7 +184,10 @@ class _Smtp(SMTP):
             tls_context=context,
             require_starttls=context is not None,
             auth_require_tls=context is not None,
-            auth_exclude_mechanism=() if server.users else ("LOGIN", "PLAIN"),
+            auth_exclude_mechanism=(
+                *(() if server.users else ("LOGIN", "PLAIN")),
+                *(() if server.bears else ("XOAUTH2", "OAUTHBEARER")),
+            ),
             authenticator=handler.authenticate,
         )
         self._server = server
@@ -208,13 +240,15 @@ def smtp_server(
     users: Mapping[str, str] | None = None,
     deliver: Deliver | None = None,
     max_bytes: int = 50_000_000,
+    bears: Bears | None = None,
 ) -> Generator[SmtpServer]:
     """A server until the block ends. `context` is needed unless `tls` is NONE; without `users` it wants no login.
 
+    `bears` says whether a token is a user's, for XOAUTH2 and OAUTHBEARER; without it they are not offered.
     `deliver` runs in the server's thread, before the answer to the mail, and may block.
     """
     assert (context is None) == (tls is Tls.NONE), "a server with TLS needs a context, one without needs none"
-    server = SmtpServer(tls, users or {}, deliver, max_bytes)
+    server = SmtpServer(tls, users or {}, deliver, max_bytes, bears)
     running = _Running()
     thread = threading.Thread(target=asyncio.run, args=[_serve(server, context, running)], name="smtp", daemon=True)
     thread.start()

@@ -26,6 +26,8 @@ ONCE_PATTERN: Final = "^[!-~](?:[ -~]{0,253}[!-~])?$"
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
+_LOGIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
 
 def _identity(text: str) -> UUID:
     if not _UUID.fullmatch(text):
@@ -39,6 +41,12 @@ def _key_id(text: str) -> str:
     return text
 
 
+def _login(text: str) -> str:
+    if not _LOGIN.fullmatch(text):
+        raise Refusal(HTTPStatus.NOT_FOUND, "there is no such login under way")
+    return text
+
+
 # What stands in braces in a route's path, and how it is read.
 PATH_PARAMETERS: Final[Mapping[str, Callable[[str], object]]] = {
     "id": _identity,
@@ -47,6 +55,7 @@ PATH_PARAMETERS: Final[Mapping[str, Callable[[str], object]]] = {
     "attachmentId": _identity,
     "webhookId": _identity,
     "key": _key_id,
+    "login": _login,
 }
 
 

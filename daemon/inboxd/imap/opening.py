@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, final
 
 from inboxd import __version__, metrics, providers
+from inboxd.bearing import bearing
 from inboxd.certificates import check_pin
 from inboxd.errors import (
     AuthRefused,
@@ -173,19 +174,16 @@ class _Opening:
         """Authenticate, unless PREAUTH did. AuthRefused or Throttled, with the server's words."""
         if self._protocol.state == "AUTH":
             return
-        mechanism = sasl.choose(self.capabilities, self._account.mechanisms)
-        command, shown = sasl.command(
-            mechanism, self._link.tag(), self._account.username, self._account.password,
-            initial_response="SASL-IR" in self.capabilities,
-        )  # fmt: skip
-        self._protocol.hidden = sasl.spellings(self._account.username, self._account.password)
+        mechanism, command, shown = self._login()
         try:
             await self._link.run(command, shown)
         except CommandRefused as error:
             busy = _is_busy(error.reply)
             metrics.LOGINS.labels("failed" if busy else "refused").inc()
             kind = Throttled if busy else AuthRefused
-            raise kind("login", f"{self._account.host} refused the login", reply=error.reply) from error
+            complaint = command.complaint if isinstance(command, sasl.Present) else ""
+            reply = f"{error.reply} ({complaint})" if complaint else error.reply
+            raise kind("login", f"{self._account.host} refused the login", reply=reply) from error
         except MailServerError:
             metrics.LOGINS.labels("failed").inc()
             raise
@@ -201,6 +199,24 @@ class _Opening:
         if "ID" in self.capabilities and providers.quirks(self._account.host).wants_id:
             with suppress(CommandRefused):
                 await self._link.run(Asked("ID", self._link.tag(), f'("name" "inboxd" "version" "{__version__}")'))
+
+    def _login(self) -> tuple[str, Asked, str]:
+        """The mechanism, its command and how a trace may show it; what it holds is hidden from now on."""
+        account, at_once = self._account, "SASL-IR" in self.capabilities
+        if account.bearer is not None:
+            mechanism = sasl.choose_bearer(self.capabilities, account.mechanisms)
+            shown_token = bearing(mechanism, account, account.bearer)
+            tag = self._link.tag()
+            self._protocol.hidden = shown_token.spellings
+            line = f"{tag} AUTHENTICATE {mechanism}"
+            command = sasl.Present(tag, shown_token, initial_response=at_once)
+            return mechanism, command, f"{line} ***" if at_once else line
+        mechanism = sasl.choose(self.capabilities, account.mechanisms)
+        asked, shown = sasl.command(
+            mechanism, self._link.tag(), account.username, account.password, initial_response=at_once
+        )
+        self._protocol.hidden = sasl.spellings(account.username, account.password)
+        return mechanism, asked, shown
 
 
 @functools.lru_cache(maxsize=64)

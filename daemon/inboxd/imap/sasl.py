@@ -1,4 +1,7 @@
-"""How a session proves who it is: SASL PLAIN and CRAM-MD5, else the LOGIN command."""
+"""How a session proves who it is: SASL PLAIN and CRAM-MD5, else the LOGIN command; OAUTHBEARER or XOAUTH2 with a token.
+
+XOAUTH2: developers.google.com/workspace/gmail/imap/xoauth2-protocol. OAUTHBEARER: RFC 7628.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import hmac
 from collections.abc import Callable
 from typing import final
 
+from inboxd.bearing import BEARER_MECHANISMS, Bearing
 from inboxd.errors import AuthRefused, Insecure, Invalid, ProtocolError
 from inboxd.imap.asked import Asked
 from inboxd.imap.lines import quoted
@@ -40,6 +44,28 @@ class Authenticate(Asked):
 
 
 @final
+class Present(Asked):
+    """AUTHENTICATE with a token. `complaint` is what the server says of it before its NO (RFC 7628 §3.2.3)."""
+
+    def __init__(self, tag: str, bearing: Bearing, *, initial_response: bool) -> None:
+        first = base64.b64encode(bearing.message)
+        super().__init__(
+            "AUTHENTICATE", tag, *filter(None, (bearing.mechanism, first.decode() if initial_response else ""))
+        )
+        self._bearing = bearing
+        self._answers = [*([] if initial_response else [first]), bearing.acknowledgement]
+        self.complaint = ""
+
+    def proceed(self, challenge: bytes) -> bytes | None:
+        """The token, then the acknowledgement of a complaint; ProtocolError when the server goes on asking."""
+        if not self._answers:
+            raise ProtocolError("login", "the server asks on after it refused the token")
+        if len(self._answers) == 1:
+            self.complaint = self._bearing.complaint(challenge)
+        return self._answers.pop(0)
+
+
+@final
 class LoginLiterals(Asked):
     """LOGIN with both arguments as literals, for what a quoted string may not carry (RFC 3501 §4.3)."""
 
@@ -66,6 +92,15 @@ def choose(capabilities: frozenset[str], allowed: tuple[str, ...]) -> str:
     if "LOGINDISABLED" in capabilities:
         raise Insecure("login", "the server takes no password on this connection: use TLS or STARTTLS")
     return "LOGIN"
+
+
+def choose_bearer(capabilities: frozenset[str], allowed: tuple[str, ...]) -> str:
+    """The mechanism for a token that the server offers and the connector allows; AuthRefused when there is none."""
+    for mechanism in BEARER_MECHANISMS:
+        if (not allowed or mechanism in allowed) and f"AUTH={mechanism}" in capabilities:
+            return mechanism
+    offered = ", ".join(sorted(name[5:] for name in capabilities if name.startswith("AUTH="))) or "none"
+    raise AuthRefused("login", f"the server offers no allowed mechanism for OAuth2 tokens (offered: {offered})")
 
 
 def spellings(user: str, password: Secret) -> tuple[bytes, ...]:

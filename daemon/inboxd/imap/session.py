@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, final
 
@@ -31,6 +31,7 @@ from inboxd.imap.lines import (
     store_item,
 )
 from inboxd.imap.link import Link, check
+from inboxd.imap.mailbox import Mailbox
 from inboxd.imap.stream import Fetch, Stream
 from inboxd.sections import ImapSettings
 from inboxd.uids import UidSet
@@ -45,23 +46,11 @@ _GONE_WORDS: Final = ("doesn't exist", "does not exist", "not found", "unknown m
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Mailbox:
-    """A mailbox as EXAMINE showed it. `uidvalidity`, `uidnext` and `modseq` are 0 where the server would not say.
-
-    `modseq` (HIGHESTMODSEQ, RFC 7162) moves with each change of a message.
-    """
-
-    name: str
-    exists: int
-    uidvalidity: int
-    uidnext: int
-    modseq: int = 0
-
-
-@final
 class Session:
-    """An open IMAP session. `capabilities` are in capitals; `tls` is the version, None when not encrypted."""
+    """An open IMAP session. `capabilities` are in capitals; `tls` is the version, None when not encrypted.
+
+    `ends_at`: when, on the loop's clock, its owner is to end it, because what it logged in with ends soon; None: never.
+    """
 
     def __init__(self, link: Link, limits: ImapSettings, capabilities: frozenset[str], tls: str | None) -> None:
         self._link = link
@@ -73,11 +62,17 @@ class Session:
         self._counts_changes = bool({"CONDSTORE", "QRESYNC"} & capabilities)
         self._line = Line(link.round_trip_seconds)
         self._compressible = "COMPRESS=DEFLATE" in capabilities
+        self.ends_at: float | None = None
 
     @property
     def certificate(self) -> ServerCertificate | None:
         """The certificate the server showed; None when not encrypted."""
         return shown(self._protocol.transport.get_extra_info("ssl_object"))
+
+    @property
+    def left_seconds(self) -> float:
+        """How long it is to last from now on; infinite without `ends_at`."""
+        return math.inf if self.ends_at is None else self.ends_at - asyncio.get_running_loop().time()
 
     @property
     def link(self) -> Link:

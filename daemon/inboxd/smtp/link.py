@@ -13,6 +13,7 @@ from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException
 from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 
 from inboxd import certificates, errors, net
+from inboxd.bearing import BEARER_MECHANISMS, bearing
 from inboxd.errors import Invalid, MailServerError, ProtocolError
 from inboxd.model import Account
 from inboxd.sections import SmtpSettings
@@ -41,6 +42,9 @@ class Link:
         secret = account.password.reveal()
         forms = (auth_login_encode("", secret)[1], auth_plain_encode(account.username, secret))
         self._hidden = (secret, *(form.decode() for form in forms)) if secret else ()
+        if account.bearer is not None:
+            shown = (bearing(name, account, account.bearer).spellings for name in BEARER_MECHANISMS)
+            self._hidden += tuple(form.decode() for forms in shown for form in forms)
 
     @property
     def due(self) -> int:

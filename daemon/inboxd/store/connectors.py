@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from sqlalchemy import Select, Table, and_, case, delete, func, select
 from sqlalchemy import update as update_of
@@ -17,10 +17,13 @@ from inboxd.store import inboxes
 from inboxd.store.engine import Store
 from inboxd.store.rows import Condition, columns_of, lock_connector, page_in, record_of, row_of
 from inboxd.store.schema import CONNECTIONS, CONNECTORS, SYNC_SETTINGS
+from inboxd.store.schema_grants import GRANTS
 
 _IMAP = and_(
     CONNECTIONS.c.connector_id == CONNECTORS.c.id, CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.enabled.is_(True)
 )
+_GRANT = select(GRANTS.c.id).where(GRANTS.c.connector_id == CONNECTIONS.c.connector_id).scalar_subquery()
+_CONNECTION = select(CONNECTIONS, _GRANT.label("grant_id"))
 
 
 @final
@@ -66,7 +69,7 @@ async def add(
         await inboxes.claim(connection, connector.inbox_id)
         await connection.execute(CONNECTORS.insert().values(columns_of(connector)))
         if connections:
-            await connection.execute(CONNECTIONS.insert(), [columns_of(one) for one in connections])
+            await connection.execute(CONNECTIONS.insert(), [_columns(one) for one in connections])
         if sync is not None:
             await connection.execute(SYNC_SETTINGS.insert().values(columns_of(sync)))
 
@@ -154,7 +157,7 @@ async def update(store: Store, connector: Connector) -> None:
 
 
 async def remove(store: Store, connector_id: ConnectorId) -> None:
-    """Delete the connector, its connections, settings, cursors, tombstones and events; NotFound.
+    """Delete the connector, its connections, grant, settings, cursors, tombstones and events; NotFound.
 
     Its inbox, messages and sent mails stay, and no longer name a connector.
     """
@@ -180,7 +183,7 @@ async def connection(store: Store, connector_id: ConnectorId, kind: Kind) -> Con
     """The connector's connection of this kind, or None."""
 
     async def look(connection: AsyncConnection) -> Connection | None:
-        row = (await connection.execute(select(CONNECTIONS).where(_which(connector_id, kind)))).mappings().first()
+        row = (await connection.execute(_CONNECTION.where(_which(connector_id, kind)))).mappings().first()
         return None if row is None else record_of(Connection, row)
 
     return await store.read(look)
@@ -192,7 +195,7 @@ async def put_connection(store: Store, new: Connection) -> None:
     async def work(connection: AsyncConnection) -> None:
         await lock_connector(connection, new.connector_id)
         await connection.execute(delete(CONNECTIONS).where(_which(new.connector_id, new.kind)))
-        await connection.execute(CONNECTIONS.insert().values(columns_of(new)))
+        await connection.execute(CONNECTIONS.insert().values(_columns(new)))
 
     await store.write(work)
 
@@ -261,7 +264,7 @@ async def synced(store: Store) -> list[Synced]:
             select(CONNECTORS).where(CONNECTORS.c.id.in_(chosen)).order_by(CONNECTORS.c.seq)
         )
         owners = [record_of(Connector, row) for row in rows.mappings()]
-        imap = select(CONNECTIONS).where(CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.connector_id.in_(chosen))
+        imap = _CONNECTION.where(CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.connector_id.in_(chosen))
         ways = [record_of(Connection, row) for row in (await connection.execute(imap)).mappings()]
         wanted = select(SYNC_SETTINGS).where(SYNC_SETTINGS.c.connector_id.in_(chosen))
         intervals = [record_of(SyncSettings, row) for row in (await connection.execute(wanted)).mappings()]
@@ -334,6 +337,12 @@ def _runnable() -> Select[ConnectorId]:
     sync = and_(SYNC_SETTINGS.c.connector_id == CONNECTORS.c.id, SYNC_SETTINGS.c.enabled.is_(True))
     chosen = select(CONNECTORS.c.id).join(CONNECTIONS, _IMAP).join(SYNC_SETTINGS, sync)
     return chosen.where(CONNECTORS.c.enabled.is_(True)).order_by(CONNECTORS.c.seq)
+
+
+def _columns(connection: Connection) -> dict[str, Any]:
+    columns = columns_of(connection)
+    del columns["grant_id"]
+    return columns
 
 
 def _which(connector_id: ConnectorId, kind: Kind) -> Condition:
