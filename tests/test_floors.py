@@ -25,10 +25,10 @@ FLOORS = (
     "imap smtp mail post bus store vault handover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat sweep following"
+        " probe flags indexer poster receiver sweeper services beat sweep following resealing"
     ),
     "api scrape",
-    "serve cli ctl* demo* __main__",
+    "serve cli ctl* demo* rotation __main__",
 )
 # On this floor the rooms do not know each other; on the others they may, as long as no circle arises.
 ADAPTERS = 2

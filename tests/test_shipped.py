@@ -23,7 +23,9 @@ EXAMPLE = ROOT / "config" / "inboxd.toml"
 UNIT = ROOT / "systemd" / "inboxd.service"
 CONNECTORS = sorted((ROOT / "config" / "connectors").glob("*.toml"))
 PROGRAMS = {"inboxd": cli.command, "inboxctl": ctl.cli}
-NO_FIXED_DEFAULT = {"state_dir", "store.url", "vault.key", "api.key", "control.socket", "relay.password"}
+NO_FIXED_DEFAULT = {"state_dir", "store.url", "vault.key", "vault.previous_key", "api.key", "control.socket"} | {
+    "relay.password"
+}
 SETTING = re.compile(r"#([a-z_]+ = .+)")
 
 
