@@ -16,6 +16,7 @@ from inboxd.api.route import Route
 from inboxd.api.wire import schemas
 from inboxd.api.wire.schemas import Schema, Schemas
 from inboxd.api.wire.shapes import Answer, Request
+from inboxd.model import Scope
 
 _ABOUT: Final = (
     "inboxd links external IMAP and SMTP mailboxes to local inboxes and answers the operations of MailSlurp's clients. "
@@ -69,6 +70,10 @@ _REFUSALS: Final[Mapping[HTTPStatus, tuple[Callable[[Route], bool], str]]] = {
         "A value cannot be used; `message` names the field and what would do.",
     ),
     HTTPStatus.UNAUTHORIZED: (lambda row: not row.is_open, "The API key is missing, unknown or revoked."),
+    HTTPStatus.FORBIDDEN: (
+        lambda row: not row.is_open,
+        "The API key lacks a scope that this needs, or is good for one inbox only and this is not.",
+    ),
     HTTPStatus.NOT_FOUND: (lambda row: "{" in row.path, "There is nothing with this id."),
     HTTPStatus.REQUEST_TIMEOUT: (_has_deadline, "What was waited for did not come in time."),
     HTTPStatus.CONFLICT: (
@@ -79,6 +84,10 @@ _REFUSALS: Final[Mapping[HTTPStatus, tuple[Callable[[Route], bool], str]]] = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
         lambda row: row.body is not None,
         "The body is compressed; send it as it is. Its Content-Type does not matter.",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        lambda row: not row.is_open,
+        "This API key is wrong, like too many before it from the same address. `Retry-After`: seconds to wait.",
     ),
     HTTPStatus.UNPROCESSABLE_ENTITY: (
         _only_declared,
@@ -157,8 +166,13 @@ def _operation(row: Route, found: Schemas) -> dict[str, Any]:
             str(row.status): _answer(row, found),
             **{str(status.value): {"$ref": f"#/components/responses/{status.value}"} for status in _statuses(row)},
         },
-        **({"security": []} if row.is_open else {}),
+        "security": [] if row.is_open else [{name: _roles(row)} for name in _SECURITY],
     }
+
+
+def _roles(row: Route) -> list[str]:
+    """The scopes that a key needs (OpenAPI 3.1: roles of a security scheme that is not OAuth2)."""
+    return [scope.value for scope in Scope if scope in row.scopes]
 
 
 def _path_parameters(row: Route) -> list[dict[str, Any]]:
