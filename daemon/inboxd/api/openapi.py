@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from inboxd import __version__
 from inboxd.api.answers import JSON, OCTETS, File
+from inboxd.api.confines import CONFINED
 from inboxd.api.examples import EXAMPLES
 from inboxd.api.intake import ONCE_HEADER, ONCE_PATTERN
 from inboxd.api.route import Route
@@ -24,10 +25,16 @@ _ABOUT: Final = (
     "unknown fields are ignored. "
     "Unknown paths answer 404, operations of MailSlurp's other products 501, wrong methods 405: always with an `Error`."
 )
+_ABOUT_KEYS: Final = (
+    "An API key of `inboxctl key create`, good for the scopes `read`, `send` and `manage` or some of them, and for all "
+    "inboxes or one. An operation names the scopes it needs; `x-one-inbox-key`: whether a key of one inbox opens it."
+)
 _SECURITY: Final = {
-    "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key of `inboxctl key`."},
+    "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": _ABOUT_KEYS},
     "query": {"type": "apiKey", "in": "query", "name": "apiKey", "description": "The same, for links in a browser."},
 }
+# Whether a key that is good for one inbox only opens the operation.
+ONE_INBOX: Final = "x-one-inbox-key"
 _ERROR: Final[Schema] = {
     "type": "object",
     "description": "Every refusal.",
@@ -166,6 +173,7 @@ def _operation(row: Route, found: Schemas) -> dict[str, Any]:
             str(row.status): _answer(row, found),
             **{str(status.value): {"$ref": f"#/components/responses/{status.value}"} for status in _statuses(row)},
         },
+        ONE_INBOX: row.operation in CONFINED,
         "security": [] if row.is_open else [{name: _roles(row)} for name in _SECURITY],
     }
 
