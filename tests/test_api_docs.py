@@ -132,6 +132,10 @@ def test_parameters_bodies_and_answers_are_told() -> None:
     assert '<a href="#SearchEmailsOptions">' in article
     assert "<b>required</b>" in _article("getConnector")
     assert "Needs no API key" in _article("getReference")
+    assert "the scope <code>read</code> and <code>send</code>; one of a single inbox will do." in _article(
+        "replyToEmail"
+    )
+    assert "Needs an API key with the scope <code>manage</code>." in _article("createInbox")
 
 
 def _article(operation: str) -> str:

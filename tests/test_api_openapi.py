@@ -19,6 +19,7 @@ from inboxd import __version__
 from inboxd.api.examples import EXAMPLES
 from inboxd.api.openapi import document
 from inboxd.api.routes import ROUTES
+from inboxd.model import Scope
 
 SCHEMATHESIS: Any = schemathesis
 DOCUMENT: Final = document(ROUTES)
@@ -96,7 +97,8 @@ def test_an_operation_says_what_its_row_says(route: Any) -> None:
     assert operation["summary"]
     assert next(iter(operation["responses"])) == str(route.status)
     assert ("requestBody" in operation) == (route.body is not None)
-    assert ("security" in operation) == route.is_open
+    roles = [role for given in operation["security"] for role in given.values()]
+    assert roles == ([] if route.is_open else [[scope.value for scope in Scope if scope in route.scopes]] * 2)
     content = operation["responses"][str(route.status)].get("content")
     assert (content is None) == (route.answer is type(None))
 
@@ -195,13 +197,14 @@ def test_answers_have_their_content_types() -> None:
 
 def test_refusals_are_those_that_can_happen() -> None:
     assert refusals("getOpenApi") == set()
-    assert refusals("getConnectors") == {"400", "401", "503"}
-    assert refusals("deleteConnector") == {"401", "404", "503"}
-    assert refusals("createConnectorImapConnection") == {"400", "401", "404", "409", "413", "415", "503"}
-    assert refusals("waitForLatestEmail") == {"400", "401", "404", "408", "503"}
-    assert refusals("getEmails") == {"400", "401", "404", "503"}
+    assert refusals("getConnectors") == {"400", "401", "403", "429", "503"}
+    assert refusals("deleteConnector") == {"401", "403", "404", "429", "503"}
+    keyed = {"401", "403", "429", "503"}
+    assert refusals("createConnectorImapConnection") == keyed | {"400", "404", "409", "413", "415"}
+    assert refusals("waitForLatestEmail") == keyed | {"400", "404", "408"}
+    assert refusals("getEmails") == keyed | {"400", "404"}
     assert refusals("sendEmailFromConnector") >= {"404", "409", "422", "502", "503", "504"}
-    assert refusals("sendEmail") == {"400", "401", "404", "409", "413", "415", "503"}
+    assert refusals("sendEmail") == keyed | {"400", "404", "409", "413", "415"}
 
 
 async def test_it_is_served_without_a_key(site: Site) -> None:

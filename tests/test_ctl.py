@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from ctl_calls import call, stand_in
+from ctl_calls import call, changes, stand_in
 from servers.control_state import RAW_MAIL, Row, StandIn, moment
 
 HOSTILE = "\x1b]0;owned\x07\x9b2J\u202egnp.exe\nFrom: forged\x00"
@@ -384,6 +384,23 @@ def test_keys_are_listed_and_revoked(daemon: StandIn) -> None:
     assert shown(daemon, "key", "list").splitlines()[1].split()[:2] == ["ci", "k1"]
     assert as_json(daemon, "key", "list") == daemon.keys
     assert call(daemon, "key", "revoke", "k9").exit_code == 1
+
+
+def test_a_key_is_made_for_less_than_everything(daemon: StandIn) -> None:
+    inbox = "7b4f1c52-0b0e-4d7f-9a53-2f6d1c0e8a11"
+    call(daemon, "key", "create", "ci", "--scope", "send,read", "--scope", "READ", "--inbox", inbox)
+    call(daemon, "key", "create", "all")
+    assert [body for _method, _path, body in changes(daemon)] == [
+        {"name": "ci", "scopes": ["read", "send"], "inboxId": inbox},
+        {"name": "all"},
+    ]
+    lines = shown(daemon, "key", "list").splitlines()
+    assert "read,send" in lines[1]
+    assert f"inbox {inbox} only" in lines[1]
+    assert "read,send,manage" in lines[2]
+    for wrong in (("--scope", "all"), ("--scope", ""), ("--inbox", "shop")):
+        assert call(daemon, "key", "create", "ci", *wrong).exit_code == 2, wrong
+    assert len(daemon.keys) == 2
 
 
 def test_nothing_out_of_a_mail_can_steer_the_terminal(daemon: StandIn) -> None:

@@ -29,11 +29,11 @@ FLOORS = (
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
         " probe flags indexer poster receiver sweeper services beat sweep following ahead declared survey"
-        " tokens visits granting"
+        " tokens visits granting resealing"
     ),
     "api scrape",
     "dashboard",
-    "serve cli ctl* demo* connector_files __main__",
+    "serve cli ctl* demo* connector_files rotation __main__",
 )
 # On this floor the rooms do not know each other; on the others they may, as long as no circle arises.
 ADAPTERS = 2

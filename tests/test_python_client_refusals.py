@@ -73,8 +73,10 @@ def with_ids() -> list[Route]:
 
 @pytest.fixture
 def stranger(served: Daemon) -> Client:
-    """A client with a wrong key."""
-    return Client(f"http://{LOOPBACK}:{served.api_port}", key="wrong")
+    """A client without a key: with a wrong one it would soon be slowed down."""
+    keyless = Client(f"http://{LOOPBACK}:{served.api_port}")
+    keyless.api.configuration.api_key.clear()
+    return keyless
 
 
 @pytest.fixture
@@ -84,11 +86,18 @@ def client(served: Daemon) -> Client:
 
 
 @pytest.mark.parametrize("row", SERVED, ids=lambda row: row.operation)
-def test_wrong_key_is_unauthorized(stranger: Client, row: Route) -> None:
+def test_without_a_key_it_is_unauthorized(stranger: Client, row: Route) -> None:
     method = stranger.method(row)
     message = refused(401, method, *arguments(method, str(uuid4())))
-    assert "API key" in message
+    assert "an API key is missing" in message
     assert stranger.asked == {row.operation}
+
+
+def test_wrong_key_is_unauthorized(served: Daemon) -> None:
+    stranger = Client(f"http://{LOOPBACK}:{served.api_port}", key="wrong")
+    assert "this API key is unknown" in refused(
+        401, stranger.method(SERVED[0]), *arguments(stranger.method(SERVED[0]), str(uuid4()))
+    )
 
 
 @pytest.mark.parametrize("row", [row for row in with_ids() if row.operation not in ANSWERED], ids=lambda r: r.operation)

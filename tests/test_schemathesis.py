@@ -23,6 +23,7 @@ from schemathesis import GenerationMode
 
 from api_seeds import Seeds, Threaded, sow, threaded_site
 from api_site import KEY
+from inboxd.api.guesses import Guesses
 from inboxd.api.openapi import document
 from inboxd.api.routes import ROUTES
 from inboxd.model import Tls
@@ -117,9 +118,15 @@ def smtp_of_all() -> Generator[SmtpServer]:
         yield server
 
 
+def _forget(_guesses: Guesses, _peer: str) -> bool:
+    return False
+
+
 @pytest.fixture(scope="module")
 def threaded(tmp_path_factory: pytest.TempPathFactory) -> Generator[Threaded]:
-    with threaded_site(tmp_path_factory.mktemp("site")) as opened:
+    with threaded_site(tmp_path_factory.mktemp("site")) as opened, pytest.MonkeyPatch.context() as patch:
+        # Every operation is tried with wrong keys, which are to be refused as such.
+        patch.setattr(Guesses, "note", _forget)
         yield opened
     # What schemathesis keeps is much, and stays to the end: no later collection of garbage is to walk through it.
     gc.collect()

@@ -170,7 +170,13 @@ def test_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, na
 
 def test_every_variable_name_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("INBOXD_DEMO_SECONDS", "5")
-    values = {"STATE_DIR": str(tmp_path), "VAULT__KEY": KEY, "LOG__LEVEL": "error", "LOG__FORMAT": "console"}
+    values = {
+        "STATE_DIR": str(tmp_path),
+        "VAULT__KEY": KEY,
+        "VAULT__PREVIOUS_KEY": KEY,
+        "LOG__LEVEL": "error",
+        "LOG__FORMAT": "console",
+    }
     values |= {"STORE__URL": "sqlite:////srv/mail.db", "OUTBOX__UNKNOWN": "resend", "OUTBOX__SENT_COPY": "never"}
     values |= {"OUTBOX__CONNECTIONS": "2", "RELAY__PORT": "465", "RELAY__TLS": "implicit", "IMAP__COMPRESS": "never"}
     values |= {"DISCOVERY__ISPDB": "https://mirror.example/v1.1/", "DISCOVERY__NAME_SERVER": "[::1]:53"}

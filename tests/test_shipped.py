@@ -28,6 +28,7 @@ NO_FIXED_DEFAULT = {
     "state_dir",
     "store.url",
     "vault.key",
+    "vault.previous_key",
     "api.key",
     "control.socket",
     "relay.password",

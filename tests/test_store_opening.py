@@ -13,16 +13,18 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import StoreError, StoreNewer
-from inboxd.model import MessageFilter
-from inboxd.store import inboxes, installation, messages
-from inboxd.store.engine import open_store
+from inboxd.model import ApiKey, KeyId, MessageFilter
+from inboxd.store import inboxes, installation, keys, messages
+from inboxd.store.engine import Store, open_store
+from inboxd.store.migrations import r0011_scopes
 from inboxd.store.schema_outbox import OUTBOX
 from servers.postgres import PostgresServer
-from servers.stores import make_inbox
+from servers.stores import MORNING, make_inbox
 
 
 @pytest.fixture
@@ -59,6 +61,20 @@ async def test_opening_again_keeps_everything(new_url: str) -> None:
     async with open_store(new_url) as store:
         assert await inboxes.get(store, inbox.id) == inbox
         assert await installation.user_id(store) == user
+
+
+async def test_keys_made_before_there_were_scopes_go_on_opening_everything(store: Store) -> None:
+    key = ApiKey(KeyId("k1"), "old", MORNING)
+    await keys.add(store, key, b"hash")
+
+    def migrate(connection: Connection) -> None:
+        for column in ("scopes", "inbox_id"):
+            connection.execute(text(f"ALTER TABLE api_keys DROP COLUMN {column}"))
+        with Operations.context(MigrationContext.configure(connection)):
+            r0011_scopes.upgrade()
+
+    await store.write(lambda connection: connection.run_sync(migrate))
+    assert await keys.find(store, key.id) == (key, b"hash")
 
 
 async def test_several_programs_may_open_a_new_postgresql_database_at_once(postgres_server: PostgresServer) -> None:

@@ -23,6 +23,7 @@ from inboxd.model import (
     KeyId,
     Kind,
     MessageFilter,
+    Scope,
     SentId,
     SentState,
     Window,
@@ -181,7 +182,9 @@ async def test_sent_mails_are_chosen_by_inbox(store: Store, linked: Linked) -> N
 
 async def test_api_key_lives_and_is_revoked(store: Store) -> None:
     key = ApiKey(KeyId("k1"), "laptop", MORNING)
-    other = ApiKey(KeyId("k2"), "server", MORNING + timedelta(hours=1))
+    scopes = frozenset({Scope.READ, Scope.SEND})
+    later = MORNING + timedelta(hours=1)
+    other = ApiKey(KeyId("k2"), "server", later, scopes=scopes, inbox_id=InboxId(uuid4()))
     assert not await keys.any_active(store)
     await keys.add(store, other, b"hash two")
     await keys.add(store, key, b"hash one")

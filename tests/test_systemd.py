@@ -84,7 +84,8 @@ def test_unit_keeps_what_was_agreed(unit: str, name: str, value: str) -> None:
 
 def test_absent_credentials_do_not_keep_the_service_from_starting(unit: str) -> None:
     """With a path after the name, systemd would refuse to start without the file."""
-    assert values(unit, "LoadCredential") == ["inboxd.vault.key", "inboxd.api.key", "inboxd.relay.password"]
+    names = ("vault.key", "vault.previous_key", "api.key", "relay.password")
+    assert values(unit, "LoadCredential") == [f"inboxd.{name}" for name in names]
 
 
 # --- the notification protocol ----------------------------------------------------------------------------------------

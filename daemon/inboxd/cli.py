@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 import uvloop
@@ -14,6 +14,9 @@ import uvloop
 from inboxd import __version__, logs
 from inboxd.errors import InboxdError, SettingsError
 from inboxd.settings import DEMO_VARIABLE, Settings, in_force, load
+from inboxd.vault import PREVIOUS_FILE
+
+T = TypeVar("T")
 
 USAGE_STATUS = 2
 CONFIG = click.option(
@@ -36,6 +39,32 @@ def run(config: Path | None) -> None:
     from inboxd.serve import serve
 
     _to_the_end(serve(settings, lambda: load(config)))
+
+
+@command.command("rotate-key")
+@CONFIG
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The new key (base64 of 32 bytes), instead of a fresh one.",
+)
+def rotate_key(config: Path | None, key_file: Path | None) -> None:
+    """Encrypt the stored secrets anew under another key. Stop the daemon before."""
+    settings = _load(config)
+    logs.set_up("error", settings.log.format)
+    from inboxd.rotation import rotate_key as rotate
+
+    done = _to_the_end(rotate(settings, key_file))
+    click.echo(f"{done.count} stored secrets are encrypted anew.")
+    if settings.vault.key is not None:
+        click.echo("Take vault.previous_key away now; key files left in the state folder are needed no more, either.")
+    else:
+        old = settings.state_dir / PREVIOUS_FILE
+        click.echo(f"The old key is {old}: delete it when you need no backup from before any more.")
+    for place in done.unreadable:
+        click.echo(f"inboxd: {place}: no key opens it; it stays as it is", err=True)
+    sys.exit(1 if done.unreadable else 0)
 
 
 @command.command("check-config")
@@ -70,9 +99,9 @@ def _load(config: Path | None) -> Settings:
         _complain(error.lines)
 
 
-def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
     try:
-        uvloop.run(work)
+        return uvloop.run(work)
     except SettingsError as error:
         _complain(error.lines)
     except InboxdError as error:

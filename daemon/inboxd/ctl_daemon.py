@@ -33,6 +33,7 @@ from inboxd.ctl_print import (
     say,
     text_of,
 )
+from inboxd.model import Scope
 
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STATUS_COLUMNS = (
@@ -51,7 +52,15 @@ _EVENT_COLUMNS = (
     Column("MESSAGE", flex=True),
     Column("ID", below="MESSAGE"),
 )
-_KEY_COLUMNS = (Column("NAME", flex=True), Column("ID"), Column("CREATED"), Column("LAST USED"), Column("REVOKED"))
+_KEY_COLUMNS = (
+    Column("NAME", flex=True),
+    Column("ID"),
+    Column("SCOPES"),
+    Column("CREATED"),
+    Column("LAST USED"),
+    Column("REVOKED"),
+    Column("INBOX", below="NAME"),
+)
 
 
 @click.command(cls=Command)
@@ -147,13 +156,35 @@ def key() -> None:
     """Keys for the HTTP API (header x-api-key)."""
 
 
+def _scopes(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> list[str]:
+    """The scopes named, each once, whether one by one or with commas between them."""
+    names = [name.strip().lower() for text in given for name in text.split(",")]
+    known = [scope.value for scope in Scope]
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(known)}.")
+    return [name for name in known if name in names]
+
+
 @key.command("create")
 @click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    callback=_scopes,
+    metavar="SCOPES",
+    help="What it may be used for: read, send, manage, with commas between them.  [default: all]",
+)
+@click.option("--inbox", "inbox_id", metavar="ID", help="The one inbox it is good for.  [default: all]")
 @click.option("--quiet", "-q", is_flag=True, help="Print the key and nothing else.")
 @pass_control
-def create(control: Control, name: str, quiet: bool) -> None:
+def create(control: Control, name: str, scopes: list[str], inbox_id: str | None, quiet: bool) -> None:
     """Make a key. It is shown only now: the daemon keeps nothing but its hash."""
-    answer = control.client.call("POST", "/control/keys", {"name": name})
+    wanted: Row = {"name": name} | ({"scopes": scopes} if scopes else {})
+    if inbox_id is not None:
+        wanted["inboxId"] = checked_id(inbox_id, "an inbox")
+    answer = control.client.call("POST", "/control/keys", wanted)
     control.tell(answer, lambda made: _print_key(made, quiet=quiet))
 
 
@@ -175,9 +206,11 @@ def _print_keys(rows: list[Row]) -> None:
         (
             row["name"],
             row["id"],
+            ",".join(row["scopes"]),
             ago(row["createdAt"]),
             ago(row.get("lastUsedAt")),
             text_of(row.get("revokedAt") and ago(row["revokedAt"])),
+            row["inboxId"] and f"inbox {row['inboxId']} only",
         )
         for row in rows
     ]

@@ -189,6 +189,9 @@ LOOP_LAG = Histogram(
     "inboxd_event_loop_lag_seconds", "How late the event loop runs a timer.", buckets=_FAST, registry=REGISTRY
 )
 API_REQUESTS = Counter("inboxd_api_requests_total", "API answers by status class.", ["status"], registry=REGISTRY)
+API_KEYS_REFUSED = Counter(
+    "inboxd_api_keys_refused_total", "Requests refused for their API key.", ["reason"], registry=REGISTRY
+)
 
 WEBHOOK_POSTS = Counter("inboxd_webhook_posts_total", "Posts to webhooks by result.", ["result"], registry=REGISTRY)
 WEBHOOK_SECONDS = Histogram(
@@ -221,6 +224,7 @@ _VALUES = {
     LOGINS: ("ok", "refused", "failed"),
     OAUTH_REFRESHES: ("ok", "refused", "failed"),
     API_REQUESTS: ("2xx", "4xx", "5xx"),
+    API_KEYS_REFUSED: ("missing", "wrong", "slowed", "scope", "inbox"),
     SENDS: SEND_OUTCOMES,
     SEND_ATTEMPTS: ("sent", "deferred", "failed", "unknown", "queued"),
     SENT_COPIES: ("filed", "found", "no_mailbox", "given_up"),

@@ -256,15 +256,25 @@ class Event:
     seen: bool = False
 
 
+class Scope(enum.Enum):
+    """What an API key may be used for: to look and wait, to send, and to change what is there."""
+
+    READ = "read"
+    SEND = "send"
+    MANAGE = "manage"
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key without its secret."""
+    """An API key without its secret. It is good for its scopes, in one inbox alone where `inbox_id` names it."""
 
     id: KeyId
     name: str
     created_at: datetime
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    scopes: frozenset[Scope] = frozenset(Scope)
+    inbox_id: InboxId | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,9 @@ class VaultSettings(Section):
     key: Annotated[SecretStr | None, AfterValidator(_vault_key)] = Field(
         default=None, description="Base64 of the 32 bytes that encrypt stored passwords."
     )
+    previous_key: Annotated[SecretStr | None, AfterValidator(_vault_key)] = Field(
+        default=None, description="The key before it, while what it encrypted is encrypted anew."
+    )
 
 
 class ApiSettings(Section):

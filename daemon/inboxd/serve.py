@@ -17,7 +17,7 @@ from typing import Any, Final, cast, final
 
 from aiohttp import web
 
-from inboxd import __version__, beat, chores, indexer, logs, metrics, poster, scrape, sender, sweeper
+from inboxd import __version__, beat, chores, indexer, logs, metrics, poster, resealing, scrape, sender, sweeper
 from inboxd.api import app as api
 from inboxd.api.wire.payloads import write_payload
 from inboxd.bus import Bus
@@ -36,7 +36,6 @@ from inboxd.settings import Settings
 from inboxd.store import installation
 from inboxd.store.engine import open_store
 from inboxd.tokens import open_tokens
-from inboxd.vault import open_vault
 
 _GRACE_SECONDS: Final = 5.0
 _SWITCH_SECONDS: Final = 0.0005  # threads that parse mails would else keep the loop waiting for 5 ms at a time
@@ -117,9 +116,10 @@ class _Readiness:
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncGenerator[Services]:
     """The store, the vault and the workers' shared parts, in a locked state folder."""
-    with _locked(settings.state_dir):
-        vault = open_vault(settings.vault.key.get_secret_value() if settings.vault.key else None, settings.state_dir)
+    with locked(settings.state_dir):
+        vault = resealing.vault_of(settings)
         async with open_store(settings.store_url, observe=metrics.TRANSACTION_SECONDS.observe) as store:
+            await resealing.finish(settings, store, vault)
             bus = Bus()
             with Parsers() as parsers:
                 async with open_tokens(store, vault) as tokens:
@@ -167,7 +167,8 @@ async def _listen(runner: web.AppRunner, setting: str, address: str) -> None:
 
 
 @contextmanager
-def _locked(state_dir: Path) -> Generator[None]:
+def locked(state_dir: Path) -> Generator[None]:
+    """Nobody else uses the state folder, which is made if need be. StoreBusy when a daemon does, SettingsError."""
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

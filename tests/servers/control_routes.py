@@ -298,6 +298,7 @@ def _decide(daemon: StandIn, asked: Asked, mail_id: str, decision: str) -> Answe
 @_on("POST", "/control/keys")
 def _new_key(daemon: StandIn, asked: Asked) -> Answer:
     row = {"id": f"k{len(daemon.keys) + 1}", "name": asked.body["name"], "createdAt": moment()}
+    row |= {"scopes": asked.body.get("scopes", ["read", "send", "manage"]), "inboxId": asked.body.get("inboxId")}
     daemon.keys.append(row | {"lastUsedAt": None, "revokedAt": None})
     return 201, row | {"key": "inboxd_k1_c2VjcmV0"}
 

@@ -14,13 +14,16 @@ from multidict import CIMultiDict
 from inboxd import logs, metrics
 from inboxd.api import answers
 from inboxd.api.answers import ClientGoneError, Held, LineStream, while_client_waits
+from inboxd.api.confines import confine
 from inboxd.api.gate import Gate, Refusal, error_body, is_trusted, status_of
 from inboxd.api.intake import read_body, read_bytes, read_once, read_path, read_query
 from inboxd.api.products import OTHER_PRODUCTS
 from inboxd.api.route import Route
 from inboxd.api.routes import ROUTES
+from inboxd.api.scopes import check
 from inboxd.api.wire.shapes import Request
 from inboxd.errors import InboxdError, Invalid
+from inboxd.model import InboxId
 from inboxd.services import Services
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -91,7 +94,7 @@ class Door:
         try:
             response = await handler(request)
         except InboxdError as error:
-            response = _refusal(status_of(error), str(error), request, getattr(error, "allow", ()))
+            response = _refusal(status_of(error), str(error), request, getattr(error, "headers", {}))
         except web.HTTPException as error:
             response = _refusal(HTTPStatus(error.status), _reason(self._services, error), request)
         except ClientGoneError:
@@ -108,8 +111,8 @@ class Door:
         trusted = is_trusted(request)
         segments = _segments(request.rel_url.raw_path)
         node = self._tree.find(segments)
-        if not trusted and not (node is not None and all(route.is_open for route in node.routes.values())):
-            await self._gate.admit(request)
+        is_open = node is not None and all(route.is_open for route in node.routes.values())
+        key = None if trusted or is_open else await self._gate.admit(request)
         routes = (
             {} if node is None else {m: route for m, route in node.routes.items() if trusted or not route.socket_only}
         )
@@ -120,12 +123,17 @@ class Door:
         route = routes.get("GET" if request.method == "HEAD" else request.method)
         if route is None or (request.method == "HEAD" and route.lines is not None):
             message = f"{request.method} is not possible here; use {', '.join(_allowed(routes))}"
-            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, allow=_allowed(routes))
+            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, {"Allow": ", ".join(_allowed(routes))})
         if request.method == "HEAD" and route.head is not None:
             route = replace(route, handler=route.head)
-        return await self._carry_out(route, request, _parameters(route, segments))
+        if key is not None and not route.is_open:
+            check(key, route)
+        return await self._carry_out(route, request, _parameters(route, segments), key and key.inbox_id)
 
-    async def _carry_out(self, route: Route, request: web.Request, path: Mapping[str, str]) -> web.StreamResponse:
+    async def _carry_out(
+        self, route: Route, request: web.Request, path: Mapping[str, str], inbox_id: InboxId | None
+    ) -> web.StreamResponse:
+        """`inbox_id`: the one that the request must stay in."""
         arguments = read_path(path)
         if route.query is not None:
             # Headers have no case, and some clients and proxies write them all small.
@@ -137,6 +145,8 @@ class Door:
             if isinstance(body, Request) and body.local_fields() and not is_trusted(request):
                 field = body.local_fields()[0]
                 raise Invalid(field, "names something on the daemon's machine: only its operator may, with inboxctl")
+        if inbox_id is not None and not route.is_open:
+            route = await confine(self._services, route, arguments, inbox_id)
         if route.wants_once:
             arguments["once"] = await read_once(route.operation, arguments, request.headers)
         if route.wants_origin:
@@ -187,11 +197,10 @@ def _allowed(routes: Mapping[str, Route]) -> tuple[str, ...]:
 
 
 def _refusal(
-    status: HTTPStatus, message: str, request: web.BaseRequest, allow: tuple[str, ...] = ()
+    status: HTTPStatus, message: str, request: web.BaseRequest, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
     response = answers.whole(status, error_body(status, message, request.path), answers.JSON)
-    if allow:
-        response.headers["Allow"] = ", ".join(allow)
+    response.headers.update(headers or {})
     return response
 
 

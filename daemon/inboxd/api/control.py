@@ -35,12 +35,12 @@ from inboxd.bus import Hint
 from inboxd.direct import sync_now
 from inboxd.mails import Message
 from inboxd.matching import LOOK_BACK
-from inboxd.model import Connector, ConnectorId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
+from inboxd.model import Connector, ConnectorId, InboxId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
 from inboxd.outbox import Once
 from inboxd.probe import probe
 from inboxd.services import Services
 from inboxd.settings import mask_url
-from inboxd.store import connectors, keys, messages, outbox_list, sent
+from inboxd.store import connectors, inboxes, keys, messages, outbox_list, sent
 
 KEEP_ALIVE_SECONDS = 15.0
 _ROWS_AT_ONCE = 200
@@ -200,11 +200,28 @@ async def send_email(services: Services, id: ConnectorId, body: ControlSend, onc
 
 
 async def create_key(services: Services, body: NewKey) -> CreatedKey:
-    """Make an API key; its secret is shown this once."""
-    key, whole, key_hash = new_key(body.name)
+    """Make an API key; its secret is shown this once. NotFound when it is to be of an inbox that is none."""
+    inbox_id = None if body.inbox_id is None else InboxId(body.inbox_id)
+    if inbox_id is not None:
+        await inboxes.get(services.store, inbox_id)
+    key, whole, key_hash = new_key(body.name, frozenset(body.scopes), inbox_id)
     await keys.add(services.store, key, key_hash)
-    _log.info("api_key_created", id=key.id, name=key.name)
-    return CreatedKey(id=key.id, name=key.name, key=whole, created_at=key.created_at)
+    shown = KeyDto.of(key)
+    _log.info(
+        "api_key_created",
+        id=key.id,
+        name=key.name,
+        scopes=[scope.value for scope in shown.scopes],
+        inbox=inbox_id and str(inbox_id),
+    )
+    return CreatedKey(
+        id=key.id,
+        name=key.name,
+        key=whole,
+        created_at=key.created_at,
+        scopes=shown.scopes,
+        inbox_id=inbox_id,
+    )
 
 
 async def get_keys(services: Services) -> list[KeyDto]:

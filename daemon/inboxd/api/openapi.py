@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from inboxd import __version__
 from inboxd.api.answers import JSON, OCTETS, File
+from inboxd.api.confines import CONFINED
 from inboxd.api.examples import EXAMPLES
 from inboxd.api.intake import ONCE_HEADER, ONCE_PATTERN
 from inboxd.api.route import Route
 from inboxd.api.wire import schemas
 from inboxd.api.wire.schemas import Schema, Schemas
 from inboxd.api.wire.shapes import Answer, Request
+from inboxd.model import Scope
 
 _ABOUT: Final = (
     "inboxd links external IMAP and SMTP mailboxes to local inboxes and answers the operations of MailSlurp's clients. "
@@ -23,10 +25,16 @@ _ABOUT: Final = (
     "unknown fields are ignored. "
     "Unknown paths answer 404, operations of MailSlurp's other products 501, wrong methods 405: always with an `Error`."
 )
+_ABOUT_KEYS: Final = (
+    "An API key of `inboxctl key create`, good for the scopes `read`, `send` and `manage` or some of them, and for all "
+    "inboxes or one. An operation names the scopes it needs; `x-one-inbox-key`: whether a key of one inbox opens it."
+)
 _SECURITY: Final = {
-    "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key of `inboxctl key`."},
+    "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": _ABOUT_KEYS},
     "query": {"type": "apiKey", "in": "query", "name": "apiKey", "description": "The same, for links in a browser."},
 }
+# Whether a key that is good for one inbox only opens the operation.
+ONE_INBOX: Final = "x-one-inbox-key"
 _ERROR: Final[Schema] = {
     "type": "object",
     "description": "Every refusal.",
@@ -69,6 +77,10 @@ _REFUSALS: Final[Mapping[HTTPStatus, tuple[Callable[[Route], bool], str]]] = {
         "A value cannot be used; `message` names the field and what would do.",
     ),
     HTTPStatus.UNAUTHORIZED: (lambda row: not row.is_open, "The API key is missing, unknown or revoked."),
+    HTTPStatus.FORBIDDEN: (
+        lambda row: not row.is_open,
+        "The API key lacks a scope that this needs, or is good for one inbox only and this is not.",
+    ),
     HTTPStatus.NOT_FOUND: (lambda row: "{" in row.path, "There is nothing with this id."),
     HTTPStatus.REQUEST_TIMEOUT: (_has_deadline, "What was waited for did not come in time."),
     HTTPStatus.CONFLICT: (
@@ -79,6 +91,10 @@ _REFUSALS: Final[Mapping[HTTPStatus, tuple[Callable[[Route], bool], str]]] = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
         lambda row: row.body is not None,
         "The body is compressed; send it as it is. Its Content-Type does not matter.",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        lambda row: not row.is_open,
+        "This API key is wrong, like too many before it from the same address. `Retry-After`: seconds to wait.",
     ),
     HTTPStatus.UNPROCESSABLE_ENTITY: (
         _only_declared,
@@ -157,8 +173,14 @@ def _operation(row: Route, found: Schemas) -> dict[str, Any]:
             str(row.status): _answer(row, found),
             **{str(status.value): {"$ref": f"#/components/responses/{status.value}"} for status in _statuses(row)},
         },
-        **({"security": []} if row.is_open else {}),
+        ONE_INBOX: row.operation in CONFINED,
+        "security": [] if row.is_open else [{name: _roles(row)} for name in _SECURITY],
     }
+
+
+def _roles(row: Route) -> list[str]:
+    """The scopes that a key needs (OpenAPI 3.1: roles of a security scheme that is not OAuth2)."""
+    return [scope.value for scope in Scope if scope in row.scopes]
 
 
 def _path_parameters(row: Route) -> list[dict[str, Any]]:

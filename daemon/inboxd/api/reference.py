@@ -14,6 +14,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from inboxd.api.answers import Page
+from inboxd.api.openapi import ONE_INBOX
 
 _JSON: Final = "application/json"
 _SCHEMAS: Final = "#/components/schemas/"
@@ -64,7 +65,7 @@ class Operation:
     path: str
     summary: str
     description: str
-    is_open: bool
+    needs: str
     rows: list[Row]
     body: list[Word]
     body_required: bool
@@ -121,7 +122,7 @@ def _operation(document: Mapping[str, Any], method: str, path: str, operation: M
         path=path,
         summary=operation["summary"],
         description=operation.get("description", ""),
-        is_open=operation.get("security") == [],
+        needs=_needs(operation),
         rows=[_row(given, given["in"], given["schema"], given["required"]) for given in operation["parameters"]],
         body=_content(body),
         body_required=body.get("required", False),
@@ -130,6 +131,16 @@ def _operation(document: Mapping[str, Any], method: str, path: str, operation: M
         refusals=refusals,
         curl=_curl(document, method, path, operation),
     )
+
+
+def _needs(operation: Mapping[str, Any]) -> str:
+    """Which API key opens it. All ways to hand one over ask for the same."""
+    if not operation["security"]:
+        return "Needs no API key."
+    (scopes,) = {tuple(scopes) for way in operation["security"] for scopes in way.values()}
+    words = " and ".join(f"`{scope}`" for scope in scopes)
+    also = "; one of a single inbox will do" if operation[ONE_INBOX] else ""
+    return f"Needs an API key with the scope {words}{also}."
 
 
 def _row(named: Mapping[str, Any], place: str, schema: Mapping[str, Any], required: bool) -> Row:
@@ -203,7 +214,7 @@ def _curl(document: Mapping[str, Any], method: str, path: str, operation: Mappin
     ]
     address = f'"$URL{place}{"?" if query else ""}{"&".join(query)}"'
     parts = ["curl", *(("-X", method) if method != "GET" else ()), address]
-    lines = [" ".join(parts), *(() if operation.get("security") == [] else ('-H "x-api-key: $KEY"',))]
+    lines = [" ".join(parts), *(() if not operation["security"] else ('-H "x-api-key: $KEY"',))]
     return " \\\n  ".join([*lines, *_curl_body(document, operation)])
 
 

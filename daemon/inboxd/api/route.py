@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from inboxd.api.answers import JSON
 from inboxd.api.wire.shapes import Answer, Request
+from inboxd.model import Scope
 
 Handler = Callable[..., Awaitable[object]]
 
@@ -26,7 +27,8 @@ class Route:
     `held`: it may wait long, and is ended when the daemon stops. `socket_only`: it does not exist on TCP. `is_open`: it
     needs no API key. `head`: called for HEAD where GET leaves a trace. `in_headers`: what the query lacks is looked for
     in headers of the same names. `controller`: MailSlurp's name for the group it belongs to. `refuses`: statuses of
-    refusals that do not follow from the above.
+    refusals that do not follow from the above. `scopes`: what an API key must be good for, all of it; none opens a row
+    without any.
     """
 
     operation: str
@@ -43,6 +45,7 @@ class Route:
     in_headers: bool = False
     controller: str = ""
     refuses: frozenset[HTTPStatus] = frozenset()
+    scopes: frozenset[Scope] = frozenset()
 
     @property
     def query(self) -> type[Request] | None:

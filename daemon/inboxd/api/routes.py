@@ -28,6 +28,7 @@ from inboxd.api.answers import HTML, OCTETS, TEXT
 from inboxd.api.documents import described
 from inboxd.api.gate import MAIL_SERVER_REFUSALS
 from inboxd.api.route import Handler, Route
+from inboxd.api.scopes import scopes_of
 from inboxd.api.wire.control import Arrival, StepLine, SyncLine
 from inboxd.api.wire.declared import PlanLine
 
@@ -347,5 +348,7 @@ _CONTROLLERS: Final = {
     "CommonActionsController": _COMMON,
     "UserController": _USER,
 }
-_SERVED: Final = tuple(replace(row, controller=name) for name, rows in _CONTROLLERS.items() for row in rows)
+_SERVED: Final = tuple(
+    replace(row, controller=name, scopes=scopes_of(row)) for name, rows in _CONTROLLERS.items() for row in rows
+)
 ROUTES: Final[tuple[Route, ...]] = (*described(_SERVED), *_CONTROL)

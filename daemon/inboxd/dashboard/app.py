@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mimetypes
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -14,13 +15,14 @@ from aiohttp import web
 
 from inboxd import logs
 from inboxd.api.answers import Held
-from inboxd.api.gate import Refusal, is_trusted, key_of, status_of, still_good
+from inboxd.api.gate import Refusal, is_trusted, known, status_of, still_good
+from inboxd.api.guesses import Guesses
 from inboxd.dashboard import guard, render
 from inboxd.dashboard.page import Answered, Moved, Row, Shown, Visit
 from inboxd.dashboard.pages import ROWS
 from inboxd.dashboard.sessions import Session, Sessions
 from inboxd.errors import InboxdError
-from inboxd.model import utc_now
+from inboxd.model import KeyId, Scope, utc_now
 from inboxd.services import Services
 
 COOKIE: Final = "inboxd_session"
@@ -66,6 +68,7 @@ class _Door:
         self.held = Held()
         self._services = services
         self._sessions = sessions
+        self._guesses = Guesses()
 
     def guarded(
         self, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -158,7 +161,7 @@ class _Door:
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """The page that asks for an API key."""
-        values = {"wrong": False, "next": _inside(request.query.get("next", ""))}
+        values = {"mistake": "", "next": _inside(request.query.get("next", ""))}
         return self._written(request, None, Shown("sign_in.html", values))
 
     async def sign_in(self, request: web.Request) -> web.StreamResponse:
@@ -166,14 +169,26 @@ class _Door:
         form = await request.post()
         given, wanted = form.get("key"), form.get("next")
         wanted = _inside(wanted if isinstance(wanted, str) else "")
-        key_id = await key_of(self._services, given.strip()) if isinstance(given, str) else None
+        mistake, key_id = await self._recognise(request.remote or "unknown", given if isinstance(given, str) else "")
         if key_id is None:
             _log.warning("sign_in_refused", peer=request.remote)
-            values = {"wrong": True, "next": wanted}
+            values = {"mistake": mistake, "next": wanted}
             return self._written(request, None, Shown("sign_in.html", values, HTTPStatus.UNAUTHORIZED))
         token, _ = self._sessions.begin(key_id)
         _log.info("signed_in", peer=request.remote, key=key_id)
         return self._keep(request, self._written(request, None, Moved(wanted)), token)
+
+    async def _recognise(self, peer: str, given: str) -> tuple[str, KeyId | None]:
+        """The key's id, or what is wrong with it."""
+        slowed_seconds = self._guesses.wait_seconds(peer)
+        key = await known(self._services, given.strip(), slowed=slowed_seconds > 0)
+        if key is None:
+            self._guesses.note(peer)
+            wait = f" Wait {math.ceil(slowed_seconds)} s before the next." if slowed_seconds else ""
+            return f"This API key is unknown or revoked.{wait}", None
+        if key.inbox_id is not None or set(key.scopes) != set(Scope):
+            return "This API key may not do everything; the dashboard needs one without limits.", None
+        return "", key.id
 
     async def enter(self, request: web.Request) -> web.StreamResponse:
         """Begin a session by a link of `inboxctl dashboard`."""

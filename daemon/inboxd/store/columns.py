@@ -14,7 +14,7 @@ from sqlalchemy import JSON, BigInteger, Dialect, Enum, Integer, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from inboxd.mails import Address, Attachment
-from inboxd.model import AttachmentId
+from inboxd.model import AttachmentId, Scope
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
@@ -76,6 +76,20 @@ class Strings(TypeDecorator[tuple[str, ...]]):
 
     def process_result_value(self, value: list[str] | None, dialect: Dialect) -> tuple[str, ...] | None:
         return None if value is None else tuple(value)
+
+
+@final
+class Scopes(TypeDecorator[frozenset[Scope]]):
+    """What an API key may do, kept as a JSON array."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: frozenset[Scope] | None, dialect: Dialect) -> list[str] | None:
+        return None if value is None else [scope.value for scope in Scope if scope in value]
+
+    def process_result_value(self, value: list[str] | None, dialect: Dialect) -> frozenset[Scope] | None:
+        return None if value is None else frozenset(map(Scope, value))
 
 
 @final

@@ -105,11 +105,12 @@ async def find(
     return await store.read(look) if conditions else None
 
 
-async def page(store: Store, window: Window) -> Page[Connector]:
-    """One page of all connectors."""
+async def page(store: Store, window: Window, inbox_id: InboxId | None = None) -> Page[Connector]:
+    """One page of all connectors, or of those of an inbox."""
+    conditions = [] if inbox_id is None else [CONNECTORS.c.inbox_id == inbox_id]
 
     async def look(connection: AsyncConnection) -> Page[Connector]:
-        return await page_in(connection, CONNECTORS, Connector, window)
+        return await page_in(connection, CONNECTORS, Connector, window, conditions)
 
     return await store.read(look)
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from inboxd.model import EventStatus, EventType, InboxType, Kind, ProxyKind, SentState, Tls
-from inboxd.store.columns import SERIAL, Attachments, CleanText, Mailbox, Mailboxes, Moment, Strings, one_of
+from inboxd.store.columns import SERIAL, Attachments, CleanText, Mailbox, Mailboxes, Moment, Scopes, Strings, one_of
 from inboxd.webhooks import ResultType, WebhookEvent
 
 TABLES = MetaData(
@@ -309,6 +309,9 @@ API_KEYS = Table(
     Column("created_at", Moment, nullable=False),
     Column("last_used_at", Moment),
     Column("revoked_at", Moment),
+    Column("scopes", Scopes, nullable=False),
+    # No reference: when its inbox goes the key stays, listed, and opens nothing.
+    Column("inbox_id", Uuid),
 )
 
 WEBHOOKS = Table(

@@ -16,7 +16,7 @@ from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sending import Lines
 from inboxd.api.wire.shapes import Answer, Date, Line, Request, Sparse
 from inboxd.mails import Message
-from inboxd.model import ApiKey, Connector, Kind, Progress, State, Status, Step
+from inboxd.model import ApiKey, Connector, Kind, Progress, Scope, State, Status, Step
 from inboxd.outbox import Dsn
 
 
@@ -96,7 +96,11 @@ class ProbeQuery(Request):
 
 
 class NewKey(Request):
+    """`scopes`: all of them when none are named; `inbox_id`: the one inbox it is good for, else all."""
+
     name: Annotated[Line, Field(min_length=1, max_length=200)]
+    scopes: Annotated[list[Scope], Field(min_length=1)] = Field(default_factory=lambda: list(Scope))
+    inbox_id: UUID | None = None
 
 
 class ProgressDto(Answer):
@@ -275,6 +279,8 @@ class KeyDto(Answer):
     created_at: Date
     last_used_at: Date | None
     revoked_at: Date | None
+    scopes: list[Scope]
+    inbox_id: UUID | None
 
     @classmethod
     def of(cls, key: ApiKey) -> Self:
@@ -285,6 +291,8 @@ class KeyDto(Answer):
             created_at=key.created_at,
             last_used_at=key.last_used_at,
             revoked_at=key.revoked_at,
+            scopes=[scope for scope in Scope if scope in key.scopes],
+            inbox_id=key.inbox_id,
         )
 
 
@@ -295,3 +303,5 @@ class CreatedKey(Answer):
     name: str
     key: str
     created_at: Date
+    scopes: list[Scope]
+    inbox_id: UUID | None
