@@ -136,7 +136,7 @@ async def test_time_spent_on_a_session_that_never_opened_resets_nothing(bench: B
         linked = await bench.link(port)
         async with alive(linked.supervisor(stable_seconds=0.0)):
             await eventually(lambda: mailbox.connections > 4)
-    failures = [status.failures for status in entered if status.state is State.WAITING]
+    failures = [status.failures for status in entered if status.state is State.THROTTLED]
     assert failures == list(range(1, len(failures) + 1))
 
 

@@ -21,7 +21,7 @@ from inboxd.accounts import open_account
 from inboxd.ahead import ahead_of
 from inboxd.backoff import Backoff
 from inboxd.dial import dial
-from inboxd.errors import CommandRefused, InboxdError, MailServerError
+from inboxd.errors import CommandRefused, InboxdError, MailServerError, Throttled
 from inboxd.following import Follower
 from inboxd.imap.session import Session
 from inboxd.logins import Logins
@@ -79,6 +79,8 @@ class Supervisor:
         self._read_at: datetime | None = None
         self._group: asyncio.TaskGroup | None = None
         self._hurried = True  # until a server could not take it
+        most = self._limits.retry_most_seconds
+        self._throttling = Backoff(min(Throttled.pause_seconds, most), most)
         self._sweep: Sweep | None = None
         if connection.folders:
             self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete)
@@ -124,6 +126,7 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         if self._opened_at is not None and now - self._opened_at >= self._limits.stable_seconds:
             backoff.reset()
+            self._throttling.reset()
         return await self._decide(failure, backoff)
 
     async def _decide(self, failure: InboxdError, backoff: Backoff) -> bool:
@@ -133,20 +136,29 @@ class Supervisor:
         metrics.CONNECTOR_UP.labels(self._label).set(0)
         if isinstance(failure, MailServerError) and failure.reply:
             self.status = replace(self.status, last_activity_at=utc_now())
-        metrics.FAILURES.labels(self._label).set(backoff.failures + 1)
-        if backoff.failures == 0:
+        failures = backoff.failures + self._throttling.failures + 1
+        metrics.FAILURES.labels(self._label).set(failures)
+        if failures == 1:
             await note_failure(self._target, failure, self._transcript, self._log)
         if not failure.retry:
             metrics.CONNECTOR_PARKED.labels(self._label, reason).set(1)
             self._enter(State.PARKED, str(failure))
             self._log.error("connector_parked", reason=str(failure))
             return False
-        least = failure.pause_seconds if isinstance(failure, MailServerError) else 0.0
-        wait = backoff.next_seconds(at_least=min(least, self._limits.retry_most_seconds))
-        self._enter(State.WAITING, str(failure), failures=backoff.failures, wait_seconds=wait)
+        state = State.THROTTLED if isinstance(failure, Throttled) else State.WAITING
+        used = self._throttling if state is State.THROTTLED else backoff
+        wait = used.next_seconds(at_least=self._least_seconds(failure))
+        self._enter(state, str(failure), failures=failures, wait_seconds=wait)
         self._log.warning("session_ended", reason=str(failure), retry_seconds=round(wait, 1))
         await asyncio.sleep(wait)
         return True
+
+    def _least_seconds(self, failure: InboxdError) -> float:
+        """What the server asks for is kept to, however long the settings would wait at most."""
+        if isinstance(failure, Throttled) and failure.hint_seconds is not None:
+            return failure.hint_seconds
+        least = failure.pause_seconds if isinstance(failure, MailServerError) else 0.0
+        return min(least, self._limits.retry_most_seconds)
 
     # --- one session --------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ STATE_STYLES = {
     "syncing": "cyan",
     "connecting": "yellow",
     "waiting": "yellow",
+    "throttled": "yellow",
     "parked": "red",
     "off": "dim",
     "disabled": "dim",

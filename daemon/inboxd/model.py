@@ -91,7 +91,10 @@ class Trigger(enum.Enum):
 
 
 class State(enum.Enum):
-    """Where a connector's supervisor stands. PARKED waits for a person; WAITING for its back-off."""
+    """Where a connector's supervisor stands. PARKED waits for a person; WAITING for its back-off.
+
+    THROTTLED waits as well, because its server wants fewer connections, logins or bytes of it for a while.
+    """
 
     OFF = "off"
     CONNECTING = "connecting"
@@ -99,6 +102,7 @@ class State(enum.Enum):
     IDLE = "idle"
     POLLING = "polling"
     WAITING = "waiting"
+    THROTTLED = "throttled"
     PARKED = "parked"
 
 
@@ -330,7 +334,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a connector's supervisor is doing. `reason` says why it is WAITING or PARKED, in the server's words."""
+    """What a connector's supervisor is doing. `reason` says why it waits, in the server's words."""
 
     state: State
     since: datetime
