@@ -20,8 +20,11 @@ PACKAGE = "inboxd"
 SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
-    "__init__ errors model mails outbox webhooks uids patterns flights backoff match providers allowance verdicts pace",
-    "sections settings logs metrics net clock notify logins outward spool",
+    (
+        "__init__ errors model mails outbox webhooks uids patterns flights backoff match providers allowance verdicts"
+        " pace traffic"
+    ),
+    "sections settings logs metrics net clock notify logins budgets outward spool",
     "imap smtp mail post bus store vault handover discover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"

@@ -20,11 +20,12 @@ from inboxd import logs, metrics, providers, sync
 from inboxd.accounts import open_account
 from inboxd.ahead import ahead_of
 from inboxd.backoff import Backoff
+from inboxd.budgets import Budgets, Purpose
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailServerError, Throttled
 from inboxd.following import Follower
+from inboxd.imap.places import gives_way
 from inboxd.imap.session import Session
-from inboxd.logins import Logins
 from inboxd.model import (
     Account,
     Connection,
@@ -59,7 +60,7 @@ class Supervisor:
         target: sync.Target,
         settings: Settings,
         vault: Vault,
-        logins: Logins,
+        budgets: Budgets,
         locks: Callable[[str], asyncio.Lock],
     ) -> None:
         self.status = Status(State.OFF, utc_now())
@@ -69,7 +70,7 @@ class Supervisor:
         self._settings = settings
         self._limits = settings.imap
         self._vault = vault
-        self._logins = logins
+        self._budgets = budgets
         self._locks = locks
         self._idle_seconds = min(_LONGEST_IDLE_SECONDS, providers.quirks(connection.host).idle_seconds or math.inf)
         self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
@@ -83,7 +84,7 @@ class Supervisor:
         self._throttling = Backoff(min(Throttled.pause_seconds, most), most)
         self._sweep: Sweep | None = None
         if connection.folders:
-            self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete)
+            self._sweep = Sweep(target, settings, budgets, locks, self._account, self._note_complete)
         self._log = logs.logger("connector").bind(connector=self._label, name=connector.name)
         metrics.CONNECTORS.labels(State.OFF.value).inc()
         metrics.CONNECTOR_UP.labels(self._label).set(0)
@@ -166,7 +167,7 @@ class Supervisor:
         account = self._account()
         self._transcript.clear()
         self._enter(State.CONNECTING)
-        async with dial(account, self._settings, self._note, self._logins) as session:
+        async with dial(account, self._settings, self._budgets, Purpose.LISTEN, self._note) as session:
             self._session, self._opened_at = session, asyncio.get_running_loop().time()
             try:
                 await self._read(session, account)
@@ -179,6 +180,7 @@ class Supervisor:
         return open_account(self._vault, self._connection)
 
     async def _read(self, session: Session, account: Account) -> None:
+        """Until the connection ends, or another one needs its place."""
         main, *_ = await followed(session, account)
         mailbox = await session.examine(main)
         if self._sweep is not None:
@@ -198,6 +200,10 @@ class Supervisor:
             pushed_at: float | None = session.pushed_at
             if session.pushes == seen:
                 pushed_at, idles = await self._listen(session, seen, follower, idles=idles)
+                if await gives_way(session):
+                    self._log.info("gave_way")
+                    metrics.CONNECTOR_UP.labels(self._label).set(0)
+                    return
             grew = session.arrivals != arrivals
             seen, arrivals = session.pushes, session.arrivals
             run = run.again(Trigger.PUSH if grew else Trigger.POLL, pushed_at)
@@ -264,13 +270,14 @@ class Supervisor:
 
     def _beside(self, account: Account) -> sync.Beside | None:
         """What listens during a first load, if the connector may have one more connection."""
-        if self._group is None or self._limits.connections <= 1 + (self._sweep is not None):
+        most = self._budgets.of(account.host, account.username).connections
+        if self._group is None or most <= 1 + (self._sweep is not None):
             return None
         return partial(
             ahead_of,
             account=account,
             settings=self._settings,
-            logins=self._logins,
+            budgets=self._budgets,
             group=self._group,
             told=self._tell,
         )

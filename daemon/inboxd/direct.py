@@ -59,7 +59,7 @@ async def sync_now(
     round_ = _Round(services, target, since, report)
     try:
         account = await account_of(services.store, services.vault, connector_id, Kind.IMAP)
-        async with dial(account, services.settings, round_.transcript.append) as session:
+        async with dial(account, services.settings, services.budgets, trace=round_.transcript.append) as session:
             for name in [mailbox] if mailbox else await followed(session, account):
                 try:
                     await round_.read(session, account, name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from inboxd.budgets import Budgets
 from inboxd.bus import Bus
 from inboxd.flights import Flights
 from inboxd.mail.beside import Parsers
@@ -32,3 +33,8 @@ class Services:
     parsers: Parsers | None = None
     flights: Flights = field(default_factory=Flights)
     sends: Bus = field(default_factory=Bus)
+
+    @property
+    def budgets(self) -> Budgets:
+        """What is taken of each account, by whoever does it."""
+        return self.roster.budgets

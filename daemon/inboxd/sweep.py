@@ -12,18 +12,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NoReturn, final
+from typing import Final, final
 from uuid import uuid4
 
 from inboxd import logs, metrics, sync
 from inboxd.backoff import Backoff
+from inboxd.budgets import Budgets, Purpose
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailboxRefused, MailServerError, NotFound, StoreError
 from inboxd.following import Follower
 from inboxd.imap.choosing import chosen, first_of
+from inboxd.imap.places import gives_way
 from inboxd.imap.session import Session
 from inboxd.imap.watching import Counts, Watch
-from inboxd.logins import Logins
 from inboxd.model import Account, Event, EventId, EventStatus, EventType, Trigger, utc_now
 from inboxd.settings import Settings
 from inboxd.store import events, messages
@@ -47,7 +48,7 @@ class Sweep:
         self,
         target: sync.Target,
         settings: Settings,
-        logins: Logins,
+        budgets: Budgets,
         locks: Callable[[str], asyncio.Lock],
         account: Callable[[], Account],
         changed: Callable[[], None],
@@ -56,7 +57,7 @@ class Sweep:
         self._target = target
         self._settings = settings
         self._limits = settings.imap
-        self._logins = logins
+        self._budgets = budgets
         self._locks = locks
         self._account = account
         self._changed = changed
@@ -107,7 +108,8 @@ class Sweep:
 
     async def _try(self) -> InboxdError:
         try:
-            await self._hold_session()
+            while True:
+                await self._hold_session()
         except InboxdError as error:
             return error
         # As in the supervisor: whatever goes wrong with one account must never end the others'.
@@ -115,10 +117,11 @@ class Sweep:
             self._log.exception("sweep_crashed")
             return MailServerError("internal", f"internal error ({type(error).__name__})")
 
-    async def _hold_session(self) -> NoReturn:
+    async def _hold_session(self) -> None:
+        """Until the connection ends, or another one needs its place."""
         account = self._account()
         self._transcript.clear()
-        async with dial(account, self._settings, self._transcript.append, self._logins) as session:
+        async with dial(account, self._settings, self._budgets, Purpose.SWEEP, self._transcript.append) as session:
             self._log.info("sweep_began", notify="NOTIFY" in session.capabilities)
             watch = Watch(session)
             named: set[str] | None = None
@@ -136,6 +139,9 @@ class Sweep:
                 vain = 0
                 left_seconds = due_at - self._clock.time()
                 named = (await watch.wait(left_seconds) or None) if left_seconds > 0 else None
+                if await gives_way(session):
+                    self._log.info("gave_way")
+                    return
 
     def _pause_seconds(self, watch: Watch) -> float:
         """A server that announces is asked all the same, as often as an IDLE is renewed."""

@@ -211,7 +211,7 @@ def _unstored(services: Services, wish: Wish) -> Account:
 
 async def _probe(services: Services, account: Account) -> tuple[list[Step], list[str]]:
     logs: deque[str] = deque(maxlen=_LOG_LINES)
-    steps = [step async for step in probe(account, services.settings, logs.append)]
+    steps = [step async for step in probe(account, services.settings, logs.append, services.budgets)]
     return steps, list(logs)
 
 

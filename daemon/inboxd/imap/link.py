@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final, TypeVar, final
 
 from inboxd import metrics
+from inboxd.budgets import Place
 from inboxd.errors import CommandMalformed, CommandRefused, ServerSaidBye, Stalled
 from inboxd.imap.asked import Asked
 from inboxd.imap.protocol import Protocol
@@ -28,6 +29,8 @@ class Link:
         self._host = host
         self._silence_seconds = silence_seconds
         self.round_trip_seconds = 0.0  # the quickest answer while logging in
+        self.place: Place | None = None  # in the account's budget
+        self.dismissed = False  # who listens stops doing so
 
     def tag(self) -> str:
         """A fresh tag."""
