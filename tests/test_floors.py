@@ -28,7 +28,7 @@ FLOORS = (
     "imap smtp mail post bus store vault handover discover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat sweep following ahead"
+        " probe flags indexer poster receiver sweeper services beat sweep following ahead metering quota"
     ),
     "api scrape",
     "serve cli ctl* demo* __main__",

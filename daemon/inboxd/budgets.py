@@ -21,7 +21,7 @@ from inboxd.errors import NoRoom
 from inboxd.logins import Logins
 from inboxd.model import utc_now
 from inboxd.sections import ImapSettings
-from inboxd.traffic import Clock, Traffic
+from inboxd.traffic import KEPT_HOURS, Clock, Traffic, this_hour
 
 WAIT_SECONDS: Final = 30.0  # for a place, or for a login's turn
 _SEEN_SECONDS: Final = 600.0  # a server that had no room for one more is believed so long
@@ -218,16 +218,23 @@ class Budgets:
         self._limits = limits
         self._clock = clock
         self._accounts: dict[tuple[str, str], Budget] = {}
+        self._most = _ACCOUNTS
 
     def of(self, host: str, username: str) -> Budget:
         """The account's at this host; a provider's hosts are one."""
         known = providers.by_host(host)
         key = (known.imap.host if known is not None else host.lower(), username.lower())
         if key not in self._accounts:
-            if len(self._accounts) >= _ACCOUNTS:
+            if len(self._accounts) >= self._most:
                 self._accounts = {name: one for name, one in self._accounts.items() if not one.idle}
+                self._most = max(_ACCOUNTS, 2 * len(self._accounts))
             self._accounts[key] = Budget(self._limits, host, self._clock)
         return self._accounts[key]
+
+    @property
+    def oldest_hour(self) -> int:
+        """The first hour that still counts."""
+        return this_hour(self._clock) - KEPT_HOURS
 
     def traffic(self) -> Iterator[tuple[tuple[str, str], Traffic]]:
         """Each account whose bytes are limited, by host and user name."""

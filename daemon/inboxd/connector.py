@@ -24,7 +24,7 @@ from inboxd.budgets import Budgets, Purpose
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailServerError, Throttled
 from inboxd.following import Follower
-from inboxd.imap.places import gives_way
+from inboxd.imap.places import gives_way, rest_seconds
 from inboxd.imap.session import Session
 from inboxd.model import (
     Account,
@@ -37,6 +37,7 @@ from inboxd.model import (
     Trigger,
     utc_now,
 )
+from inboxd.quota import Quota, rest_words
 from inboxd.settings import Settings
 from inboxd.sweep import Sweep, followed, note_failure
 from inboxd.vault import Vault
@@ -82,6 +83,7 @@ class Supervisor:
         self._hurried = True  # until a server could not take it
         most = self._limits.retry_most_seconds
         self._throttling = Backoff(min(Throttled.pause_seconds, most), most)
+        self._load_rests = False
         self._sweep: Sweep | None = None
         if connection.folders:
             self._sweep = Sweep(target, settings, budgets, locks, self._account, self._note_complete)
@@ -90,6 +92,7 @@ class Supervisor:
         metrics.CONNECTOR_UP.labels(self._label).set(0)
         metrics.BACKFILL_REMAINING.labels(self._label).set(0)
         metrics.LAST_ACTIVITY.labels(self._label).set_function(self._last_activity)
+        self._quota = Quota(budgets, connection, self._label, self._rests)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -207,8 +210,9 @@ class Supervisor:
             grew = session.arrivals != arrivals
             seen, arrivals = session.pushes, session.arrivals
             run = run.again(Trigger.PUSH if grew else Trigger.POLL, pushed_at)
+            loads = run.load is not None
             await self._look(run, account)
-            if run.stored and idles and pushed_at is None and session.pushes == seen:
+            if run.stored and not loads and idles and pushed_at is None and session.pushes == seen:
                 metrics.MISSED_PUSHES.inc()
                 self._log.warning("push_missed", messages=run.stored)
             await self._follow(follower, run)
@@ -227,7 +231,7 @@ class Supervisor:
             self._enter(State.IDLE)
             jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
             most = min(self._limits.idle_seconds + jitter, self._interval_seconds, self._idle_seconds)
-            longest = min(most, follower.rest_seconds)
+            longest = min(most, follower.rest_seconds, rest_seconds(session) if self._load_rests else math.inf)
             clock = asyncio.get_running_loop()
             brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)
             try:
@@ -257,7 +261,8 @@ class Supervisor:
         """One pass; the messages it stored are committed and announced when this returns."""
         async with self._locks(run.place.mailbox):
             try:
-                if run.trigger is Trigger.PUSH and not account.search_terms and run.place.uidvalidity:
+                new_alone = run.load is None and not account.search_terms
+                if run.trigger is Trigger.PUSH and new_alone and run.place.uidvalidity:
                     await sync.take_pushed(run)
                 else:
                     await sync.catch_up(
@@ -294,6 +299,7 @@ class Supervisor:
 
     async def _finish(self, run: sync.Pass) -> None:
         now = self._read_at = utc_now()
+        self._load_rests = run.load is not None and run.load.left > 0
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
         metrics.BACKFILL_REMAINING.labels(self._label).set(run.backfill_remaining)
         self.status = replace(self.status, last_activity_at=now, progress=None)
@@ -327,8 +333,14 @@ class Supervisor:
     def current(self) -> Status:
         """The status, with the server's last sign of life as of now, and what is wrong with the other mailboxes."""
         self._last_activity()
+        budget = self._quota.now()
+        rests = rest_words(budget) if budget is not None else None
         trouble = self._sweep.trouble if self._sweep is not None else None
-        return self.status if self.status.reason or not trouble else replace(self.status, reason=trouble)
+        reason = self.status.reason or "; ".join(words for words in (rests, trouble) if words) or None
+        return replace(self.status, reason=reason, budget=budget)
+
+    def _rests(self) -> bool:
+        return self._load_rests or (self._sweep is not None and self._sweep.rests)
 
     def leave(self) -> Status:
         """Take this supervisor out of the metrics; it will not run again. What remains known of its connector."""

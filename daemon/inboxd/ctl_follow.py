@@ -56,6 +56,12 @@ def how_far(progress: Row) -> str:
     return " · ".join([*parts, *_left(progress)])
 
 
+def day_budget(row: Row) -> str | None:
+    """What a connector's account has downloaded in a day, of what it may; None where nothing limits it."""
+    budget = row.get("budget")
+    return f"{size(budget['usedBytes'])} of {size(budget['limitBytes'])}" if budget else None
+
+
 def _left(progress: Row) -> list[str]:
     seconds = progress.get("etaSeconds")
     return [] if seconds is None else [f"{duration(seconds)} left"]

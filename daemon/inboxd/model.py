@@ -333,6 +333,15 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class DayBudget:
+    """What an account has downloaded in 24 hours, of what it may. First loads rest until `resumes_at`, if it is set."""
+
+    used_bytes: int
+    limit_bytes: int
+    resumes_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What a connector's supervisor is doing. `reason` says why it waits, in the server's words."""
 
@@ -344,6 +353,7 @@ class Status:
     retry_at: datetime | None = None
     failures: int = 0
     progress: Progress | None = None
+    budget: DayBudget | None = None
 
 
 @dataclass(frozen=True, slots=True)

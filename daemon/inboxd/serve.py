@@ -16,7 +16,7 @@ from typing import Any, Final, cast, final
 
 from aiohttp import web
 
-from inboxd import __version__, beat, chores, indexer, logs, metrics, poster, scrape, sender, sweeper
+from inboxd import __version__, beat, chores, indexer, logs, metering, metrics, poster, scrape, sender, sweeper
 from inboxd.api import app as api
 from inboxd.api.wire.payloads import write_payload
 from inboxd.bus import Bus
@@ -56,6 +56,7 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
                 group.create_task(poster.run(services, write_payload)),
                 group.create_task(sender.run(services)),
                 group.create_task(chores.run(services)),
+                group.create_task(metering.run(services.store, services.budgets)),
                 group.create_task(beat.measure_lag()),
                 group.create_task(beat.try_writing(services.store, state.note_store)),
                 group.create_task(sweeper.run(services.store)),
@@ -115,7 +116,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             with Parsers() as parsers:
                 roster = Roster(settings, store, vault, bus, parsers)
                 user_id = await installation.user_id(store)
+                await metering.recall(store, roster.budgets)
                 yield Services(settings, store, vault, bus, roster, user_id, utc_now(), parsers)
+                await metering.keep(store, roster.budgets)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailboxRefused, MailServerError, NotFound, StoreError
 from inboxd.following import Follower
 from inboxd.imap.choosing import chosen, first_of
-from inboxd.imap.places import gives_way
+from inboxd.imap.places import gives_way, rest_seconds
 from inboxd.imap.session import Session
 from inboxd.imap.watching import Counts, Watch
 from inboxd.model import Account, Event, EventId, EventStatus, EventType, Trigger, utc_now
@@ -67,6 +67,7 @@ class Sweep:
         self._seen: dict[str, Counts] = {}
         self._compared_until: dict[str, float] = {}  # on the loop's clock; where the server does not tell of changes
         self._refused: dict[str, _Refusal] = {}
+        self._resting: set[str] = set()
         self._failure: str | None = None
         self._transcript: deque[str] = deque(maxlen=_LOG_LINES)
         self._log = logs.logger("sweep").bind(connector=str(target.connector_id))
@@ -75,6 +76,11 @@ class Sweep:
     def left_out(self) -> int:
         """How many mailboxes cannot be opened."""
         return len(self._refused)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the first load of a mailbox rests."""
+        return bool(self._resting)
 
     @property
     def trouble(self) -> str | None:
@@ -155,7 +161,7 @@ class Sweep:
         names = await self._names(watch, account) if named is None else dict.fromkeys(named & self._seen.keys())
         for name, counted in names.items():
             counts = counted or await self._counts(watch, name)
-            if counts is not None and await self._differs(name, counts):
+            if counts is not None and await self._differs(session, name, counts):
                 looked = True
                 stored |= await self._look(session, watch, account, name, counts, pushed=named is not None)
         return looked, stored
@@ -170,6 +176,7 @@ class Sweep:
             self._seen.pop(gone, None)
             self._compared_until.pop(gone, None)
             self._refused.pop(gone, None)
+            self._resting.discard(gone)
         return {name: counts.get(name) for name in names}
 
     async def _counts(self, watch: Watch, name: str) -> Counts | None:
@@ -185,13 +192,15 @@ class Sweep:
         refusal = self._refused.get(name)
         return refusal is None or refusal.again_at <= self._clock.time()
 
-    async def _differs(self, name: str, counts: Counts) -> bool:
+    async def _differs(self, session: Session, name: str, counts: Counts) -> bool:
         """Whether there may be something new; a mailbox not seen before is compared with how far it was read."""
         if name in self._refused:
             return self._is_due(name)
         if name not in self._seen and await self._is_read(name, counts):
             self._seen[name] = counts
         if self._compared_until.get(name, math.inf) <= self._clock.time():
+            return True
+        if name in self._resting and not rest_seconds(session):
             return True
         return self._seen.get(name) != counts or not (counts.uidnext and counts.uidvalidity)
 
@@ -235,6 +244,8 @@ class Sweep:
         self._transcript.clear()
         async with self._locks(name):
             await follower.look(run)
+        rests = run.load is not None and run.load.left > 0
+        (self._resting.add if rests else self._resting.discard)(name)
         self._compared_until[name] = self._clock.time() + follower.rest_seconds
         await watch.close()
         return bool(run.stored)

@@ -16,6 +16,7 @@ from typing import Final
 from inboxd import backfill, logs, metrics
 from inboxd.errors import CommandMalformed, MailboxRefused
 from inboxd.fetching import Load, Pass, Target, Writer, commit, drain, fetch, note_holes, store_headers
+from inboxd.imap.places import rest_seconds
 from inboxd.imap.session import Mailbox, Session
 from inboxd.mails import Cursor, Fetched, Place
 from inboxd.model import EventId, EventStatus, EventType, Progress, Trigger
@@ -75,7 +76,8 @@ async def catch_up(
 
     New mail goes first. A mailbox that was never read is then loaded newest first; what arrives during that is stored
     in between, in passes of their own, which `told` is given when they are done: without it they count as this one's.
-    `beside` is entered with a load, and says whether new mail is stored from there.
+    `beside` is entered with a load, and says whether new mail is stored from there. A load that rests is left for a
+    later pass.
     """
     run.keeps_cursor = since is not None
     if since is not None:
@@ -87,7 +89,7 @@ async def catch_up(
         _stand(run, await cursors.begin(run.target.store, run.place, listed.highest))
         older, listed = listed, listed.above(run.cursor)
     await _take(run, listed, run.cursor)
-    if run.load is not None:
+    if run.load is not None and not (run.load.left and rest_seconds(run.session)):
         if older is None or older.highest >= run.load.below:
             older = await search(run.session, terms, below=run.load.below)
         passed = 0 if terms else max(0, run.exists - len(older))

@@ -15,7 +15,7 @@ from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sending import Lines
 from inboxd.api.wire.shapes import Answer, Date, Line, Request, Sparse
 from inboxd.mails import Message
-from inboxd.model import ApiKey, Connector, Kind, Progress, State, Status, Step
+from inboxd.model import ApiKey, Connector, DayBudget, Kind, Progress, State, Status, Step
 from inboxd.outbox import Dsn
 
 
@@ -121,6 +121,19 @@ class ProgressDto(Answer):
         )
 
 
+class BudgetDto(Answer):
+    """What the connector's account has downloaded in 24 hours, of what it may; until when its first load rests."""
+
+    used_bytes: int
+    limit_bytes: int
+    resumes_at: Date | None
+
+    @classmethod
+    def of(cls, budget: DayBudget) -> Self:
+        """The wire form of a day's budget."""
+        return cls(used_bytes=budget.used_bytes, limit_bytes=budget.limit_bytes, resumes_at=budget.resumes_at)
+
+
 class ConnectorStatus(Answer):
     """A connector and what its supervisor is doing."""
 
@@ -138,6 +151,7 @@ class ConnectorStatus(Answer):
     failures: int
     messages: int
     progress: ProgressDto | None
+    budget: BudgetDto | None
 
     @classmethod
     def of(cls, connector: Connector, status: Status, messages: int) -> Self:
@@ -157,6 +171,7 @@ class ConnectorStatus(Answer):
             failures=status.failures,
             messages=messages,
             progress=ProgressDto.of(status.progress) if status.progress else None,
+            budget=BudgetDto.of(status.budget) if status.budget else None,
         )
 
 
