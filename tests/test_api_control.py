@@ -77,7 +77,7 @@ async def test_status_shows_the_daemon_and_its_connectors(site: Site, tmp_path: 
     assert (row["id"], row["name"], row["state"], row["messages"]) == (made["id"], "n", "off", 2)
     expected = {
         "id", "name", "emailAddress", "inboxId", "enabled", "state", "reason", "since", "lastSyncAt",
-        "lastServerActivityAt", "retryAt", "failures", "messages", "progress", "declared",
+        "lastServerActivityAt", "retryAt", "failures", "messages", "progress", "declared", "budget",
     }  # fmt: skip
     assert set(row) == expected
 

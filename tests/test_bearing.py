@@ -10,6 +10,7 @@ import pytest
 
 from inboxd import net
 from inboxd.bearing import BEARER_MECHANISMS, bearing
+from inboxd.budgets import Budgets
 from inboxd.dial import dial
 from inboxd.errors import AuthRefused, Invalid
 from inboxd.imap.protocol import Trace
@@ -33,7 +34,7 @@ def account(kind: Kind, server: Listener | SmtpServer, user: str, token: str, *m
 
 async def look(way: Account, trace: Trace | None = None) -> float:
     """Log in; for how long the session may last."""
-    async with dial(way, SETTINGS, trace) as session:
+    async with dial(way, SETTINGS, Budgets(SETTINGS.imap), trace=trace) as session:
         return session.left_seconds
 
 

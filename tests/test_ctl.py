@@ -68,6 +68,19 @@ def test_status_shows_the_daemon_and_every_connector(daemon: StandIn) -> None:
     assert "\x1b" not in text
 
 
+def test_status_shows_how_much_of_a_days_bytes_is_used_where_they_are_limited(daemon: StandIn) -> None:
+    budget = {"usedBytes": 2_010_000_000, "limitBytes": 2_500_000_000, "resumesAt": moment(-3600)}
+    daemon.add_connector("free")
+    daemon.add_connector("big", budget=budget, reason="the first load rests until 14:00 UTC")
+    text = shown(daemon, "status")
+    head, free, big = text.split("\n\n")[1].splitlines()
+    assert head.endswith("OF A DAY'S BYTES")
+    assert big.endswith("2.0 GB of 2.5 GB")
+    assert "GB" not in free
+    assert "big is idle: the first load rests until 14:00 UTC" in text
+    assert "2.0 GB of 2.5 GB downloaded" in shown(daemon, "connector", "show", "big")
+
+
 def test_status_json_is_the_daemons_answer(daemon: StandIn) -> None:
     row = daemon.add_connector("work")
     answer = as_json(daemon, "status")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from inboxd import net
+from inboxd.budgets import Budgets
 from inboxd.dial import dial, shown_certificate
 from inboxd.errors import Insecure, MailServerError, ProxyFailed, ProxyRefused, Stalled, TlsFailed, Unreachable
 from inboxd.model import Account, Kind, Secret, Tls
@@ -58,7 +59,7 @@ async def test_imap_is_reached_by_a_name_that_the_proxy_alone_knows(
     for listener, tls in ((dovecot.tls, Tls.IMPLICIT), (dovecot.starttls, Tls.STARTTLS)):
         async with tunnels(kind, {INSIDE: listener}, login=login) as far:
             to = account(Listener(INSIDE, 993), user, tls, proxy=far.proxy(*login or ()))
-            async with dial(to, settings) as session:
+            async with dial(to, settings, Budgets(settings.imap)) as session:
                 assert (await session.examine("INBOX")).exists == 0
             assert far.asked == [f"{INSIDE}:993"]
             assert (await shown_certificate(to, settings)).pin == trusted.good.pin
@@ -68,7 +69,7 @@ async def test_imap_is_reached_by_a_name_that_the_proxy_alone_knows(
 
 
 async def _open_and_close(to: Account, settings: Settings) -> None:
-    async with dial(to, settings):
+    async with dial(to, settings, Budgets(settings.imap)):
         pass
 
 

@@ -34,6 +34,8 @@ for gauge in (
     metrics.LAST_ACTIVITY,
     metrics.FAILURES,
     metrics.BACKFILL_REMAINING,
+    metrics.BACKFILL_RESTS,
+    metrics.DOWNLOAD_RATIO,
     metrics.LEFT_OUT,
     metrics.TOKEN_EXPIRY,
 ):
@@ -125,7 +127,7 @@ def test_everything_starts_at_zero_and_has_our_prefix(exposed: dict[str, Exposed
 
 def test_series_of_a_removed_connector_are_gone() -> None:
     before, _, after = scrape_text("forgotten").partition("# forgotten\n")
-    assert before.count("7a3f") == 8
+    assert before.count("7a3f") == 10
     assert "7a3f" not in after
     assert "never-seen" not in after
 

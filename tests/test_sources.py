@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from inboxd import logs
+from inboxd.budgets import Budgets
 from inboxd.dial import dial
 from inboxd.errors import CredentialFailed, CredentialRefused, Invalid, MailServerError, PasswordStale
 from inboxd.model import Account, Kind, Secret, Tls
@@ -208,7 +209,7 @@ async def test_a_changed_password_counts_from_the_next_login(dovecot: Dovecot, t
     for password in ("first one", "another"):
         file.write_text(password + "\n")
         user = dovecot.set_password(user, password)
-        async with dial(to, settings) as session:
+        async with dial(to, settings, Budgets(settings.imap)) as session:
             assert (await session.examine("INBOX")).exists == 0
     dovecot.set_password(user, "a third")
     with pytest.raises(PasswordStale, match="read again") as told:
@@ -219,7 +220,7 @@ async def test_a_changed_password_counts_from_the_next_login(dovecot: Dovecot, t
 
 
 async def _open_and_close(to: Account, settings: Settings) -> None:
-    async with dial(to, settings):
+    async with dial(to, settings, Budgets(settings.imap)):
         pass
 
 

@@ -85,7 +85,7 @@ def waits(entered: list[Status]) -> list[float]:
     return [
         (status.retry_at - status.since).total_seconds()
         for status in entered
-        if status.state is State.WAITING and status.retry_at
+        if status.state in (State.WAITING, State.THROTTLED) and status.retry_at
     ]
 
 
@@ -136,7 +136,7 @@ async def test_time_spent_on_a_session_that_never_opened_resets_nothing(bench: B
         linked = await bench.link(port)
         async with alive(linked.supervisor(stable_seconds=0.0)):
             await eventually(lambda: mailbox.connections > 4)
-    failures = [status.failures for status in entered if status.state is State.WAITING]
+    failures = [status.failures for status in entered if status.state is State.THROTTLED]
     assert failures == list(range(1, len(failures) + 1))
 
 
@@ -176,7 +176,7 @@ async def test_throttled_server_is_left_alone_for_its_pause_and_no_longer_than_t
         for most, expected in ((600.0, (60.0, 75.0)), (30.0, (30.0, 37.5))):
             linked = await bench.link(port)
             async with alive(linked.supervisor(retry_most_seconds=most)):
-                await eventually(lambda: entered and entered[-1].state is State.WAITING)
+                await eventually(lambda: entered and entered[-1].state is State.THROTTLED)
             (wait,) = waits(entered)
             assert expected[0] <= wait <= expected[1]
             entered.clear()

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from inboxd import certificates as pins
 from inboxd import net
+from inboxd.budgets import Budgets
 from inboxd.dial import dial, shown_certificate
 from inboxd.errors import Invalid, MailServerError, PinRefused, TlsFailed
 from inboxd.imap.session import Session as ImapSession
@@ -48,7 +49,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def dialled(to: Account, settings: Settings) -> AbstractAsyncContextManager[ImapSession]:
-    return dial(to, settings)
+    return dial(to, settings, Budgets(settings.imap))
 
 
 async def open_and_close(to: Account, settings: Settings) -> None:

@@ -15,16 +15,18 @@ from typing import Final, final
 
 from inboxd import logs, metrics, sync
 from inboxd.backoff import Backoff
+from inboxd.budgets import Budgets, Purpose
 from inboxd.dial import dial
-from inboxd.errors import CommandRefused, InboxdError, MailServerError
+from inboxd.errors import CommandRefused, InboxdError, MailServerError, NoRoom
 from inboxd.fetching import Pass
+from inboxd.imap.places import gives_way
 from inboxd.imap.session import Session
-from inboxd.logins import Logins
 from inboxd.model import Account
 from inboxd.settings import Settings
 from inboxd.tokens import Tokens
 
 _AFTER_SECONDS: Final = 1.0  # a load that is over by then has kept no mail waiting for long
+_NO_ROOM_SECONDS: Final = 5.0
 _LOG_LINES: Final = 60
 _VAIN_LOOKS: Final = 3  # in a row, each for a push that brought nothing: such a server is left to the load
 _LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
@@ -37,7 +39,7 @@ async def ahead_of(
     loading: Pass,
     account: Account,
     settings: Settings,
-    logins: Logins,
+    budgets: Budgets,
     group: asyncio.TaskGroup,
     told: Told,
     tokens: Tokens | None = None,
@@ -46,7 +48,7 @@ async def ahead_of(
 
     While it does, nobody else need look. `told` is given each pass that is done, with its transcript.
     """
-    ahead = _Ahead(loading, account, settings, logins, told, tokens)
+    ahead = _Ahead(loading, account, settings, budgets, told, tokens)
     task = group.create_task(ahead.run())
     try:
         yield lambda: ahead.listening
@@ -62,7 +64,7 @@ class _Ahead:
         loading: Pass,
         account: Account,
         settings: Settings,
-        logins: Logins,
+        budgets: Budgets,
         told: Told,
         tokens: Tokens | None,
     ) -> None:
@@ -71,7 +73,7 @@ class _Ahead:
         self._account = account
         self._settings = settings
         self._limits = settings.imap
-        self._logins = logins
+        self._budgets = budgets
         self._told = told
         self._tokens = tokens
         self._opened = False
@@ -81,11 +83,15 @@ class _Ahead:
 
     async def run(self) -> None:
         """Until cancelled, or no connection is to be had: one that was refused is not asked for again, one that was
-        lost is. Whatever goes wrong does the load no harm.
+        lost is, and one that there is no room for. Whatever goes wrong does the load no harm.
         """
         await asyncio.sleep(_AFTER_SECONDS)
         backoff = Backoff(self._limits.retry_first_seconds, self._limits.retry_most_seconds)
         while (failure := await self._try()) is not None:
+            if isinstance(failure, NoRoom):
+                self._log.info("ahead_waits", reason=str(failure))
+                await asyncio.sleep(backoff.next_seconds(at_least=_NO_ROOM_SECONDS))
+                continue
             self._log.warning("ahead_ended", reason=str(failure))
             metrics.DISCONNECTS.labels(failure.reason if isinstance(failure, MailServerError) else "error").inc()
             if not self._opened or not failure.retry:
@@ -111,7 +117,7 @@ class _Ahead:
         place = self._loading.place
         self._transcript.clear()
         note = self._transcript.append
-        async with dial(self._account, self._settings, note, self._logins, self._tokens) as session:
+        async with dial(self._account, self._settings, self._budgets, Purpose.AHEAD, note, self._tokens) as session:
             self._opened = True
             if "IDLE" not in session.capabilities:
                 return
@@ -136,6 +142,8 @@ class _Ahead:
             self._transcript.clear()
             vain_looks = 0 if run.stored or pushed_at is None else vain_looks + 1
             pushed_at = session.pushed_at if session.pushes != seen else await self._idle(session, seen)
+            if await gives_way(session):
+                raise NoRoom("connect", "another connection needs the place")
 
     async def _idle(self, session: Session, seen: int) -> float | None:
         jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311

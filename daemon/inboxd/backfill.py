@@ -12,6 +12,7 @@ from typing import Final
 
 from inboxd.errors import SessionSpent
 from inboxd.fetching import Pass, Writer, fetch, note_holes
+from inboxd.imap.places import rest_seconds
 from inboxd.mails import Loaded
 from inboxd.store import messages
 from inboxd.uids import UidSet
@@ -26,7 +27,8 @@ async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable
 
     `passed` messages above the mark are done already. `live` is called between windows when mail was announced: a
     server says so at the latest with the end of a command (RFC 3501 §5.2), so that it waits for one window at most.
-    It says whether it stored that; if not, because another does, it is called again.
+    It says whether it stored that; if not, because another does, it is called again. The load rests, and this returns,
+    while most of what the account may download in a day is used up: `run.load.left` says how many are left then.
     """
     loading = run.load
     assert loading is not None
@@ -41,7 +43,7 @@ async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable
     run.pace.note(clock.time(), run.done, run.received_bytes)
     seen, count = run.session.pushes, min(_FIRST_COUNT, most)
     async with Writer(run, loading.epoch) as writer:
-        while wanted:
+        while wanted and not rest_seconds(run.session):
             window, began = wanted.take_highest(count), clock.time()
             note_holes(loading.holes, await fetch(run, window, writer, loading=True))
             if not loading.holes and wanted:
@@ -54,9 +56,10 @@ async def load(run: Pass, listed: UidSet, passed: int, most: int, live: Callable
             pushes = run.session.pushes
             if pushes != seen and await live():
                 seen = pushes
-        if not loading.holes:
+        loading.left = len(wanted)
+        if not (loading.holes or loading.left):
             writer.mark(Loaded(0, loading.end))
-    if not loading.holes:
+    if not (loading.holes or loading.left):
         run.load = None
 
 

@@ -18,6 +18,7 @@ from typing import Final, final
 from inboxd import flags, logs, metrics
 from inboxd.accounts import account_of
 from inboxd.backoff import Backoff
+from inboxd.budgets import Purpose
 from inboxd.bus import Hint
 from inboxd.dial import dial
 from inboxd.errors import (
@@ -32,7 +33,6 @@ from inboxd.errors import (
 )
 from inboxd.imap.folders import Folder, find_all_mail, find_sent
 from inboxd.imap.session import Session
-from inboxd.logins import Logins
 from inboxd.mails import Place
 from inboxd.model import Account, ConnectorId, Kind, utc_now
 from inboxd.outbox import WORK, Chore, Task
@@ -95,7 +95,6 @@ class _Chores:
         self._store = services.store
         self._group = group
         self._hint = hint
-        self._logins = Logins(services.settings.imap)
         self._lanes: dict[ConnectorId, _Lane] = {}
 
     async def run(self) -> None:
@@ -160,7 +159,11 @@ class _Chores:
         left = deque(tasks)
         try:
             async with dial(
-                account, self._services.settings, logins=self._logins, tokens=self._services.tokens
+                account,
+                self._services.settings,
+                self._services.budgets,
+                Purpose.CHORE,
+                tokens=self._services.tokens,
             ) as session:
                 errand = _Errand(self._services, account, session)
                 while left:

@@ -20,20 +20,12 @@ from inboxd import logs, metrics, providers, sync
 from inboxd.accounts import open_account
 from inboxd.ahead import ahead_of
 from inboxd.backoff import Backoff
+from inboxd.budgets import Budgets, Purpose
 from inboxd.dial import dial
-from inboxd.errors import (
-    CommandRefused,
-    InboxdError,
-    MailServerError,
-    NeedsReauth,
-    SecretUnreadable,
-    SessionSpent,
-    StoreError,
-    TokenUnavailable,
-)
+from inboxd.errors import CommandRefused, InboxdError, MailServerError, NeedsReauth, SessionSpent, Throttled
 from inboxd.following import Follower
+from inboxd.imap.places import gives_way, rest_seconds
 from inboxd.imap.session import Session
-from inboxd.logins import Logins
 from inboxd.model import (
     Account,
     Connection,
@@ -45,6 +37,8 @@ from inboxd.model import (
     Trigger,
     utc_now,
 )
+from inboxd.quota import Quota, rest_words
+from inboxd.renewal import end_by_plan
 from inboxd.settings import Settings
 from inboxd.sweep import Sweep, followed, note_failure
 from inboxd.tokens import Tokens
@@ -56,7 +50,6 @@ _BRIEF_IDLE_SECONDS: Final = 1.0
 _VAIN_LOOKS: Final = 3  # in a row, each for a push that brought nothing, before a pause
 _LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
 _ENDED_BY_US = "stopped"
-_TOKEN_AGAIN_SECONDS: Final = 5.0
 
 
 @final
@@ -74,7 +67,7 @@ class Supervisor:
         target: sync.Target,
         settings: Settings,
         vault: Vault,
-        logins: Logins,
+        budgets: Budgets,
         locks: Callable[[str], asyncio.Lock],
         tokens: Tokens | None = None,
     ) -> None:
@@ -85,7 +78,7 @@ class Supervisor:
         self._settings = settings
         self._limits = settings.imap
         self._vault = vault
-        self._logins = logins
+        self._budgets = budgets
         self._locks = locks
         self._idle_seconds = min(_LONGEST_IDLE_SECONDS, providers.quirks(connection.host).idle_seconds or math.inf)
         self._tokens = tokens
@@ -98,14 +91,18 @@ class Supervisor:
         self._read_at: datetime | None = None
         self._group: asyncio.TaskGroup | None = None
         self._hurried = True  # until a server could not take it
+        most = self._limits.retry_most_seconds
+        self._throttling = Backoff(min(Throttled.pause_seconds, most), most)
+        self._load_rests = False
         self._sweep: Sweep | None = None
         if connection.folders:
-            self._sweep = Sweep(target, settings, logins, locks, self._account, self._note_complete, tokens)
+            self._sweep = Sweep(target, settings, budgets, locks, self._account, self._note_complete, tokens)
         self._log = logs.logger("connector").bind(connector=self._label, name=connector.name)
         metrics.CONNECTORS.labels(State.OFF.value).inc()
         metrics.CONNECTOR_UP.labels(self._label).set(0)
         metrics.BACKFILL_REMAINING.labels(self._label).set(0)
         metrics.LAST_ACTIVITY.labels(self._label).set_function(self._last_activity)
+        self._quota = Quota(budgets, connection, self._label, self._rests)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -143,6 +140,7 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         if self._opened_at is not None and now - self._opened_at >= self._limits.stable_seconds:
             backoff.reset()
+            self._throttling.reset()
         if isinstance(failure, SessionSpent):
             metrics.DISCONNECTS.labels(failure.reason).inc()
             self._log.debug("session_renewed")
@@ -156,8 +154,9 @@ class Supervisor:
         metrics.CONNECTOR_UP.labels(self._label).set(0)
         if isinstance(failure, MailServerError) and failure.reply:
             self.status = replace(self.status, last_activity_at=utc_now())
-        metrics.FAILURES.labels(self._label).set(backoff.failures + 1)
-        if backoff.failures == 0 and not isinstance(failure, NeedsReauth):  # whose event is the grant's
+        failures = backoff.failures + self._throttling.failures + 1
+        metrics.FAILURES.labels(self._label).set(failures)
+        if failures == 1 and not isinstance(failure, NeedsReauth):  # whose event is the grant's
             await note_failure(self._target, failure, self._transcript, self._log)
         if not failure.retry:
             metrics.CONNECTOR_PARKED.labels(self._label, reason).set(1)
@@ -165,12 +164,20 @@ class Supervisor:
             self._enter(state, str(failure))
             self._log.error("connector_parked", reason=str(failure))
             return False
-        least = failure.pause_seconds if isinstance(failure, MailServerError) else 0.0
-        wait = backoff.next_seconds(at_least=min(least, self._limits.retry_most_seconds))
-        self._enter(State.WAITING, str(failure), failures=backoff.failures, wait_seconds=wait)
+        state = State.THROTTLED if isinstance(failure, Throttled) else State.WAITING
+        used = self._throttling if state is State.THROTTLED else backoff
+        wait = used.next_seconds(at_least=self._least_seconds(failure))
+        self._enter(state, str(failure), failures=failures, wait_seconds=wait)
         self._log.warning("session_ended", reason=str(failure), retry_seconds=round(wait, 1))
         await asyncio.sleep(wait)
         return True
+
+    def _least_seconds(self, failure: InboxdError) -> float:
+        """What the server asks for is kept to, however long the settings would wait at most."""
+        if isinstance(failure, Throttled) and failure.hint_seconds is not None:
+            return failure.hint_seconds
+        least = failure.pause_seconds if isinstance(failure, MailServerError) else 0.0
+        return min(least, self._limits.retry_most_seconds)
 
     # --- one session --------------------------------------------------------------------------------------------------
 
@@ -178,7 +185,7 @@ class Supervisor:
         account = self._account()
         self._transcript.clear()
         self._enter(State.CONNECTING)
-        async with dial(account, self._settings, self._note, self._logins, self._tokens) as session:
+        async with dial(account, self._settings, self._budgets, Purpose.LISTEN, self._note, self._tokens) as session:
             self._session, self._opened_at = session, asyncio.get_running_loop().time()
             try:
                 await self._read(session, account)
@@ -191,6 +198,7 @@ class Supervisor:
         return open_account(self._vault, self._connection)
 
     async def _read(self, session: Session, account: Account) -> None:
+        """Until the connection ends, or another one needs its place."""
         main, *_ = await followed(session, account)
         mailbox = await session.examine(main)
         if self._sweep is not None:
@@ -210,37 +218,27 @@ class Supervisor:
             pushed_at: float | None = session.pushed_at
             if session.pushes == seen:
                 pushed_at, idles = await self._listen(session, seen, follower, idles=idles)
+                if await gives_way(session):
+                    self._log.info("gave_way")
+                    metrics.CONNECTOR_UP.labels(self._label).set(0)
+                    return
             grew = session.arrivals != arrivals
             seen, arrivals = session.pushes, session.arrivals
             run = run.again(Trigger.PUSH if grew else Trigger.POLL, pushed_at)
+            loads = run.load is not None
             await self._look(run, account)
-            if run.stored and idles and pushed_at is None and session.pushes == seen:
+            if run.stored and not loads and idles and pushed_at is None and session.pushes == seen:
                 metrics.MISSED_PUSHES.inc()
                 self._log.warning("push_missed", messages=run.stored)
             await self._follow(follower, run)
-            await self._renew(session, account)
+            if self._tokens is not None and session.left_seconds <= 0:
+                await end_by_plan(self._tokens, session, account)
             vain_looks = 0 if run.stored or pushed_at is None else vain_looks + 1
             await self._pause(vain_looks)
 
     async def _follow(self, follower: Follower, run: sync.Pass) -> None:
         async with self._locks(run.place.mailbox):
             await follower.look(run)
-
-    async def _renew(self, session: Session, account: Account) -> None:
-        """End a session whose token ends soon, once there is another one (SessionSpent); it lasts while there is none.
-
-        What comes in between is announced to nobody: the next session begins by looking for it.
-        """
-        if self._tokens is None or session.left_seconds > 0:
-            return
-        try:
-            await self._tokens.dressed(account)
-        except (TokenUnavailable, SecretUnreadable, StoreError) as error:
-            self._log.warning("session_kept", reason=str(error))
-            session.ends_at = asyncio.get_running_loop().time() + _TOKEN_AGAIN_SECONDS
-            return
-        await session.log_out()
-        raise SessionSpent("login", "the session ends before its token does")
 
     async def _listen(
         self, session: Session, seen: int, follower: Follower, *, idles: bool
@@ -250,7 +248,8 @@ class Supervisor:
             self._enter(State.IDLE)
             jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
             most = min(self._limits.idle_seconds + jitter, self._interval_seconds, self._idle_seconds)
-            longest = min(most, follower.rest_seconds, session.left_seconds)
+            rest = rest_seconds(session) if self._load_rests else math.inf
+            longest = min(most, follower.rest_seconds, session.left_seconds, rest)
             clock = asyncio.get_running_loop()
             brief = clock.time() + min(_BRIEF_IDLE_SECONDS, longest / 2)
             try:
@@ -281,7 +280,8 @@ class Supervisor:
         """One pass; the messages it stored are committed and announced when this returns."""
         async with self._locks(run.place.mailbox):
             try:
-                if run.trigger is Trigger.PUSH and not account.search_terms and run.place.uidvalidity:
+                new_alone = run.load is None and not account.search_terms
+                if run.trigger is Trigger.PUSH and new_alone and run.place.uidvalidity:
                     await sync.take_pushed(run)
                 else:
                     await sync.catch_up(
@@ -294,13 +294,14 @@ class Supervisor:
 
     def _beside(self, account: Account) -> sync.Beside | None:
         """What listens during a first load, if the connector may have one more connection."""
-        if self._group is None or self._limits.connections <= 1 + (self._sweep is not None):
+        most = self._budgets.of(account.host, account.username).connections
+        if self._group is None or most <= 1 + (self._sweep is not None):
             return None
         return partial(
             ahead_of,
             account=account,
             settings=self._settings,
-            logins=self._logins,
+            budgets=self._budgets,
             group=self._group,
             tokens=self._tokens,
             told=self._tell,
@@ -318,6 +319,7 @@ class Supervisor:
 
     async def _finish(self, run: sync.Pass) -> None:
         now = self._read_at = utc_now()
+        self._load_rests = run.load is not None and run.load.left > 0
         metrics.SYNCS.labels(run.trigger.value, "ok").inc()
         metrics.BACKFILL_REMAINING.labels(self._label).set(run.backfill_remaining)
         self.status = replace(self.status, last_activity_at=now, progress=None)
@@ -353,8 +355,14 @@ class Supervisor:
     def current(self) -> Status:
         """The status, with the server's last sign of life as of now, and what is wrong with the other mailboxes."""
         self._last_activity()
+        budget = self._quota.now()
+        rests = rest_words(budget) if budget is not None else None
         trouble = self._sweep.trouble if self._sweep is not None else None
-        return self.status if self.status.reason or not trouble else replace(self.status, reason=trouble)
+        reason = self.status.reason or "; ".join(words for words in (rests, trouble) if words) or None
+        return replace(self.status, reason=reason, budget=budget)
+
+    def _rests(self) -> bool:
+        return self._load_rests or (self._sweep is not None and self._sweep.rests)
 
     def leave(self) -> Status:
         """Take this supervisor out of the metrics; it will not run again. What remains known of its connector."""

@@ -36,7 +36,7 @@ from inboxd.ctl_command import (
     refuse_taken,
 )
 from inboxd.ctl_discover import filled_in, servers_of, tell_found
-from inboxd.ctl_follow import STATE_STYLES, follow_first_sync, shown_state
+from inboxd.ctl_follow import STATE_STYLES, day_budget, follow_first_sync, shown_state
 from inboxd.ctl_print import Column, ago, local_time, note, print_record, print_table, say
 
 _OPTIONS_OF_HALF = {
@@ -231,6 +231,7 @@ def _print_whole(whole: Row) -> None:
         ("mails", state.get("messages")),
         ("last sync", ago(state.get("lastSyncAt"))),
         ("server heard", ago(state.get("lastServerActivityAt"))),
+        *([("of a day", f"{line} downloaded")] if (line := day_budget(state)) else []),
     ]
     print_record(pairs)
 

@@ -19,7 +19,7 @@ from inboxd.ctl_command import (
     offered,
     pass_control,
 )
-from inboxd.ctl_follow import STATE_STYLES, remark, shown_state
+from inboxd.ctl_follow import STATE_STYLES, day_budget, remark, shown_state
 from inboxd.ctl_outbox import outbox_line
 from inboxd.ctl_print import (
     Column,
@@ -44,6 +44,7 @@ _STATUS_COLUMNS = (
     Column("SERVER HEARD"),
     Column("MAILS", right=True),
 )
+_BUDGET_COLUMN = Column("OF A DAY'S BYTES", right=True)
 _EVENT_COLUMNS = (
     Column("WHEN"),
     Column("TYPE"),
@@ -87,6 +88,7 @@ def _print_status(answer: Row) -> None:
     if not rows:
         return
     say()
+    limited = any(row.get("budget") for row in rows)
     lines = [
         (
             row.get("name") or row.get("emailAddress") or row["id"],
@@ -95,10 +97,11 @@ def _print_status(answer: Row) -> None:
             ago(row.get("lastSyncAt")),
             ago(row.get("lastServerActivityAt")),
             row.get("messages"),
+            *([day_budget(row)] if limited else []),
         )
         for row in rows
     ]
-    print_table(_STATUS_COLUMNS, lines, empty="")
+    print_table((*_STATUS_COLUMNS, *([_BUDGET_COLUMN] if limited else [])), lines, empty="")
     remarks = [line for line in map(remark, rows) if line]
     for line in ["", *remarks] if remarks else ():
         say(line)

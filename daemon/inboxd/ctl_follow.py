@@ -17,6 +17,7 @@ STATE_STYLES = {
     "syncing": "cyan",
     "connecting": "yellow",
     "waiting": "yellow",
+    "throttled": "yellow",
     "parked": "red",
     "needs_reauth": "red",
     "off": "dim",
@@ -54,6 +55,12 @@ def how_far(progress: Row) -> str:
     if rate := progress.get("messagesPerSecond"):
         parts.append(f"{rate:,.0f} mails/s" if rate >= 10 else f"{rate:.1f} mails/s")
     return " · ".join([*parts, *_left(progress)])
+
+
+def day_budget(row: Row) -> str | None:
+    """What a connector's account has downloaded in a day, of what it may; None where nothing limits it."""
+    budget = row.get("budget")
+    return f"{size(budget['usedBytes'])} of {size(budget['limitBytes'])}" if budget else None
 
 
 def _left(progress: Row) -> list[str]:

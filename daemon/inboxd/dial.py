@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Final
 
 from inboxd import certificates, net
-from inboxd.errors import AuthRefused, PinRefused, TlsMissing
+from inboxd.budgets import Budgets, Purpose
+from inboxd.errors import AuthRefused, PinRefused, Throttled, TlsMissing
 from inboxd.imap.opening import open_session
+from inboxd.imap.places import placed
 from inboxd.imap.protocol import Trace
 from inboxd.imap.session import Session
-from inboxd.logins import Logins
 from inboxd.model import Account, Kind, Secret
 from inboxd.settings import Settings
 from inboxd.smtp.opening import open_session as open_smtp_session
@@ -28,35 +29,64 @@ _NOBODY: Final = certificates.PREFIX + "0" * 64  # a pin that no certificate has
 async def dial(
     account: Account,
     settings: Settings,
+    budgets: Budgets,
+    purpose: Purpose = Purpose.DIRECT,
     trace: Trace | None = None,
-    logins: Logins | None = None,
     tokens: Tokens | None = None,
 ) -> AsyncGenerator[Session]:
     """Connect, secure, greet and log in; MailServerError with its stage when any of it fails.
 
-    `logins` is the budget: its turn is awaited before connecting, since servers do not wait long for a login; its place
-    under way is held from the connected socket to the login, so that servers out of reach hold none. `tokens` give an
-    account with a grant what it logs in with; the session then knows when it is to end.
+    NoRoom when the account's budget has no place for the connection, and none comes free in time. Where a server has
+    room for fewer than the budget thought, what will soon be over is tried once more, in the place of one that listens.
+    `tokens` give an account with a grant what it logs in with; the session then knows when it is to end.
     """
+
+    def opening(dressed: Account) -> AbstractAsyncContextManager[Session]:
+        return _dialled(dressed, settings, budgets, purpose, trace)
+
     async with AsyncExitStack() as stack:
-        if tokens is None:
-            yield await stack.enter_async_context(_dialled(account, settings, trace, logins))
-        else:
-            yield await tokens.enter(stack, account, lambda dressed: _dialled(dressed, settings, trace, logins))
+        try:
+            session = await _enter(stack, account, tokens, opening)
+        except Throttled as error:
+            crowded = error.crowded and budgets.of(account.host, account.username).crowded()
+            if not crowded or purpose not in (Purpose.DIRECT, Purpose.CHORE):
+                raise
+            session = await _enter(stack, account, tokens, opening)
+        yield session
+
+
+async def _enter(
+    stack: AsyncExitStack,
+    account: Account,
+    tokens: Tokens | None,
+    opening: Callable[[Account], AbstractAsyncContextManager[Session]],
+) -> Session:
+    if tokens is None:
+        return await stack.enter_async_context(opening(account))
+    return await tokens.enter(stack, account, opening)
 
 
 @asynccontextmanager
 async def _dialled(
-    account: Account, settings: Settings, trace: Trace | None, logins: Logins | None
+    account: Account, settings: Settings, budgets: Budgets, purpose: Purpose, trace: Trace | None
 ) -> AsyncGenerator[Session]:
-    limits = settings.imap
-    if logins is not None:
-        await logins.turn(account.host)
-    account = await with_password(account, settings.credentials)
-    sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=settings.network.allow_plaintext)
+    """One try. Somebody waits for a direct one: it goes before the turns of all the others.
+
+    The turn is awaited before connecting, since servers do not wait long for a login; the place under way is held from
+    the connected socket to the login, so that servers out of reach hold none.
+    """
+    limits, plain = settings.imap, settings.network.allow_plaintext
+    budget = budgets.of(account.host, account.username)
     async with AsyncExitStack() as stack:
+        place = await stack.enter_async_context(budget.place(purpose))
+        await budget.login()
+        hurried = purpose is Purpose.DIRECT
+        if not hurried:
+            await budgets.logins.turn(account.host)
+        account = await with_password(account, settings.credentials)
+        sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=plain)
         stack.callback(sock.close)
-        async with logins.under_way if logins is not None else nullcontext():
+        async with nullcontext() if hurried else budgets.logins.under_way:
             opening = open_session(sock, account, limits, net.tls_context(account), trace, folder=settings.state_dir)
             try:
                 session = await stack.enter_async_context(opening)
@@ -64,6 +94,7 @@ async def _dialled(
                 raise stale(account, error) from error
         if account.bearer is not None:
             session.ends_at = asyncio.get_running_loop().time() + usable_seconds(account.bearer)
+        stack.enter_context(placed(session, place))
         yield session
 
 

@@ -59,7 +59,8 @@ async def sync_now(
     round_ = _Round(services, target, since, report)
     try:
         account = await account_of(services.store, services.vault, connector_id, Kind.IMAP)
-        async with dial(account, services.settings, round_.transcript.append, tokens=services.tokens) as session:
+        note = round_.transcript.append
+        async with dial(account, services.settings, services.budgets, trace=note, tokens=services.tokens) as session:
             for name in [mailbox] if mailbox else await followed(session, account):
                 try:
                     await round_.read(session, account, name)

@@ -7,10 +7,12 @@ Every message is a sentence a person can act on; it never holds a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from inboxd.outbox import Refusal
 from inboxd.ways import ServerCertificate
+
+_LONGEST_HINT_SECONDS: Final = 3600.0
 
 
 class InboxdError(Exception):
@@ -85,7 +87,7 @@ class MailServerError(InboxdError):
     """
 
     retry: ClassVar[bool] = True
-    pause_seconds: ClassVar[float] = 0.0
+    pause_seconds: float = 0.0
     reason: ClassVar[str] = "error"
 
     def __init__(self, stage: str, message: str, *, reply: str = "") -> None:
@@ -203,10 +205,32 @@ class MailboxRefused(MailServerError):
 
 
 class Throttled(MailServerError):
-    """The server asks for fewer connections or commands for a while."""
+    """The server asks for fewer connections or commands for a while; the password is not to blame.
+
+    `hint_seconds` is for how long, where it says so, an hour at most; `crowded`: it counts connections.
+    """
 
     pause_seconds = 60.0
     reason = "throttled"
+
+    def __init__(
+        self,
+        stage: str,
+        message: str,
+        *,
+        reply: str = "",
+        hint_seconds: float | None = None,
+        crowded: bool = False,
+    ) -> None:
+        super().__init__(stage, message, reply=reply)
+        self.hint_seconds = None if hint_seconds is None else min(hint_seconds, _LONGEST_HINT_SECONDS)
+        if self.hint_seconds is not None:
+            self.pause_seconds = self.hint_seconds
+        self.crowded = crowded
+
+
+class NoRoom(Throttled):
+    """Not the server but this program's own budget for an account lets no connection begin at this moment."""
 
 
 class ConnectionLost(MailServerError):

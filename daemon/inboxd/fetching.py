@@ -60,13 +60,15 @@ class Target:
 class Load:
     """A first load under way: UIDs below `below` are still to be considered; `end` is where this session took it up.
 
-    `holes` are UIDs the server lists but did not hand over; the mark stays above them.
+    `holes` are UIDs the server lists but did not hand over; the mark stays above them. When the load rests,
+    `left` counts what is still to be asked for.
     """
 
     below: int
     end: int
     epoch: datetime | None
     holes: set[int] = field(default_factory=set[int])
+    left: int = 0
 
 
 @final
@@ -129,8 +131,8 @@ class Pass:
 
     @property
     def backfill_remaining(self) -> int:
-        """After this pass: how many messages of the first load the server has kept back."""
-        return len(self.load.holes) if self.load is not None else 0
+        """After this pass: how many messages of the first load are to come, or kept back by the server."""
+        return len(self.load.holes) + self.load.left if self.load is not None else 0
 
     def note_stored(self, count: int, ids: Iterable[MessageId]) -> None:
         """So many messages more were stored, these among them."""
@@ -345,7 +347,7 @@ async def commit(
     run.done += len(batch)
     run.received_bytes += sum(len(message.raw) for message in batch)
     run.target.bus.publish(run.target.inbox_id)
-    _measure(run, batch, outcome)
+    _measure(run, batch, outcome, loading=epoch is not None)
     run.pace.note(asyncio.get_running_loop().time(), run.done, run.received_bytes)
     if run.report is not None:
         run.report(run.progress)
@@ -358,11 +360,11 @@ def _cursor_at(run: Pass, last_uid: int) -> Cursor:
     return Cursor(run.place.uidvalidity, last_uid, load.below, load.epoch)
 
 
-def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
+def _measure(run: Pass, batch: list[Fetched], outcome: Outcome, *, loading: bool) -> None:
     metrics.STORED.inc(len(outcome.stored))
     metrics.STORED_BYTES.inc(sum(message.size_bytes for message in outcome.stored))
     metrics.REMAPPED.inc(outcome.remapped)
-    if not outcome.stored or run.trigger not in (Trigger.PUSH, Trigger.POLL):
+    if loading or not outcome.stored or run.trigger not in (Trigger.PUSH, Trigger.POLL):
         return
     now = utc_now()
     fresh = {message.uid for message in outcome.stored}

@@ -48,7 +48,7 @@ async def _write_through(
     services: Services, connector_id: ConnectorId, name: str, message: Message, *, seen: bool
 ) -> tuple[str, ...]:
     account = await account_of(services.store, services.vault, connector_id, Kind.IMAP)
-    async with dial(account, services.settings, tokens=services.tokens) as session:
+    async with dial(account, services.settings, services.budgets, tokens=services.tokens) as session:
         mailbox = await session.select(name)
         if mailbox.uidvalidity != message.uidvalidity:
             raise Conflict(f"the server has renumbered the mailbox {name!r}: sync the connector, then try again")

@@ -358,7 +358,7 @@ async def _prove(services: Services, place: _Place, grant: Grant, issued: Issued
     try:
         async with AsyncExitStack() as stack:
             if connection.kind is Kind.IMAP:
-                session = await stack.enter_async_context(dial(account, services.settings))
+                session = await stack.enter_async_context(dial(account, services.settings, services.budgets))
                 await session.log_out()
                 return
             settings = services.settings

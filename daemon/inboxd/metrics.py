@@ -126,6 +126,13 @@ BACKFILL_REMAINING = ConnectorGauge(
     "inboxd_backfill_remaining_messages", "Messages that the connector's first load has still to bring.",
     registry=REGISTRY,
 )  # fmt: skip
+BACKFILL_RESTS = ConnectorGauge(
+    "inboxd_backfill_rests", "1 while a first load rests, because the account has downloaded most of what it may.",
+    registry=REGISTRY,
+)  # fmt: skip
+DOWNLOAD_RATIO = ConnectorGauge(
+    "inboxd_connector_download_budget_ratio", "Downloaded in 24 hours, of what the account may.", registry=REGISTRY
+)
 LEFT_OUT = ConnectorGauge(
     "inboxd_connector_folders_left_out", "Followed mailboxes that cannot be opened.", registry=REGISTRY
 )
@@ -262,7 +269,10 @@ def mean_loop_lag_seconds() -> float:
 
 def forget(connector: str) -> None:
     """Remove a deleted connector's children."""
-    for gauge in (CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, BACKFILL_REMAINING, LEFT_OUT, TOKEN_EXPIRY):
+    for gauge in (
+        CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, BACKFILL_REMAINING, BACKFILL_RESTS, DOWNLOAD_RATIO, LEFT_OUT,
+        TOKEN_EXPIRY,
+    ):  # fmt: skip
         gauge.remove_by_labels({"connector": connector})
     CONNECTOR_PARKED.remove_by_labels({"connector": connector})
 

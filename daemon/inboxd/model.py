@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Generic, NewType, TypeVar
 from uuid import UUID
 
+from inboxd.kinds import EventStatus, EventType, InboxFunction, InboxType, Kind, Scope, State
 from inboxd.ways import Proxy, ProxyKind, Secret, Tls
 
 T = TypeVar("T")
@@ -26,30 +27,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Kind(enum.Enum):
-    """Which half of a mailbox a connection serves."""
-
-    IMAP = "imap"
-    SMTP = "smtp"
-
-
-class EventType(enum.Enum):
-    """MailSlurp's two kinds of connector event."""
-
-    SYNC = "SYNC"
-    SEND = "SEND"
-
-
-class EventStatus(enum.Enum):
-    """MailSlurp's outcomes of a connector event."""
-
-    SUCCESS = "SUCCESS"
-    INTERNAL_ERROR = "INTERNAL_ERROR"
-    SUBSCRIPTION_ERROR = "SUBSCRIPTION_ERROR"
-    CONNECTION_ERROR = "CONNECTION_ERROR"
-    NOT_FOUND = "NOT_FOUND"
-
-
 class Trigger(enum.Enum):
     """What made a sync run."""
 
@@ -57,22 +34,6 @@ class Trigger(enum.Enum):
     PUSH = "push"
     POLL = "poll"
     START = "start"
-
-
-class State(enum.Enum):
-    """Where a connector's supervisor stands. PARKED waits for a person; WAITING for its back-off.
-
-    NEEDS_REAUTH is PARKED until somebody consents anew to its OAuth2 grant.
-    """
-
-    OFF = "off"
-    CONNECTING = "connecting"
-    SYNCING = "syncing"
-    IDLE = "idle"
-    POLLING = "polling"
-    WAITING = "waiting"
-    PARKED = "parked"
-    NEEDS_REAUTH = "needs_reauth"
 
 
 class SentState(enum.Enum):
@@ -88,26 +49,6 @@ class SentState(enum.Enum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     CANCELLED = "cancelled"
-
-
-class InboxType(enum.Enum):
-    """MailSlurp's two kinds of inbox; here they do not differ."""
-
-    HTTP_INBOX = "HTTP_INBOX"
-    SMTP_INBOX = "SMTP_INBOX"
-
-
-class InboxFunction(enum.Enum):
-    """What MailSlurp uses an inbox for; here CONNECTOR is the only one that ever is."""
-
-    ALIAS = "ALIAS"
-    THREAD = "THREAD"
-    CATCH_ALL = "CATCH_ALL"
-    CONNECTOR = "CONNECTOR"
-    ACCOUNT = "ACCOUNT"
-    GUIDED_TOUR = "GUIDED_TOUR"
-    GUEST = "GUEST"
-    OAUTH_CONNECTION_GMAIL = "OAUTH_CONNECTION_GMAIL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,14 +197,6 @@ class Event:
     seen: bool = False
 
 
-class Scope(enum.Enum):
-    """What an API key may be used for: to look and wait, to send, and to change what is there."""
-
-    READ = "read"
-    SEND = "send"
-    MANAGE = "manage"
-
-
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """An API key without its secret. It is good for its scopes, in one inbox alone where `inbox_id` names it."""
@@ -357,6 +290,15 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class DayBudget:
+    """What an account has downloaded in 24 hours, of what it may. First loads rest until `resumes_at`, if it is set."""
+
+    used_bytes: int
+    limit_bytes: int
+    resumes_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What a connector's supervisor is doing. `reason` says why it waits, in the server's words."""
 
@@ -368,6 +310,7 @@ class Status:
     retry_at: datetime | None = None
     failures: int = 0
     progress: Progress | None = None
+    budget: DayBudget | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from inboxd import net
+from inboxd.budgets import Budgets, Purpose
 from inboxd.errors import AuthRefused, InboxdError, Insecure, Invalid, MailServerError, Throttled, TlsFailed
 from inboxd.imap.opening import open_session as open_imap
 from inboxd.model import Account, Kind, Step, Tls
@@ -101,13 +103,17 @@ _SMTP_MARKS: Final = {"TLS: ": "tls", "S: 220": "greeting", "S: 250": "ehlo", "S
 
 
 async def probe(
-    account: Account, settings: Settings, trace: Trace, tokens: Tokens | None = None
+    account: Account,
+    settings: Settings,
+    trace: Trace,
+    tokens: Tokens | None = None,
+    budgets: Budgets | None = None,
 ) -> AsyncIterator[Step]:
     """Test an account step by step; stops after the first step that fails. Never raises for what a server does.
 
-    With a grant it logs in by one of its `tokens`.
+    With a grant it logs in by one of its `tokens`. `budgets`: an IMAP connection takes its place from its account's.
     """
-    walk = _probe_imap if account.kind is Kind.IMAP else _probe_smtp
+    walk = _probe_smtp if account.kind is Kind.SMTP else partial(_probe_placed, budgets or Budgets(settings.imap))
     clock = _Clock(_ORDERS[account.kind][account.tls])
     try:
         account = await with_password(account, settings.credentials)
@@ -177,6 +183,17 @@ def _of_kind(error: InboxdError) -> tuple[str, str] | None:
     if isinstance(error, AuthRefused) and not error.reply and error.stage != "token":
         return _MECHANISM
     return next((words for kind, words in _KINDS.items() if isinstance(error, kind)), None)
+
+
+async def _probe_placed(
+    budgets: Budgets, account: Account, settings: Settings, trace: Trace, clock: _Clock
+) -> AsyncGenerator[Step]:
+    budget = budgets.of(account.host, account.username)
+    async with budget.place(Purpose.DIRECT):
+        await budget.login()
+        async with _closing(_probe_imap(account, settings, trace, clock)) as steps:
+            async for step in steps:
+                yield step
 
 
 async def _probe_imap(account: Account, settings: Settings, trace: Trace, clock: _Clock) -> AsyncGenerator[Step]:

@@ -10,10 +10,10 @@ from functools import partial
 from typing import final
 
 from inboxd import logs
+from inboxd.budgets import Budgets
 from inboxd.bus import Bus
 from inboxd.connector import Supervisor
 from inboxd.errors import NotFound, StoreError
-from inboxd.logins import Logins
 from inboxd.mail.beside import Parsers
 from inboxd.model import ConnectorId, Kind, State, Status, utc_now
 from inboxd.settings import Settings
@@ -39,6 +39,7 @@ class Roster:
         bus: Bus,
         parsers: Parsers | None = None,
         tokens: Tokens | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -46,7 +47,7 @@ class Roster:
         self._bus = bus
         self._parsers = parsers
         self._tokens = tokens
-        self._logins = Logins(settings.imap)
+        self.budgets = budgets or Budgets(settings.imap)
         self._locks: defaultdict[ConnectorId, dict[str, asyncio.Lock]] = defaultdict(dict)
         self._supervisors: dict[ConnectorId, Supervisor] = {}
         self._left: dict[ConnectorId, Status] = {}
@@ -172,7 +173,7 @@ class Roster:
             Target(self._store, self._bus, connector.id, connector.inbox_id, self._parsers),
             self._settings,
             self._vault,
-            self._logins,
+            self.budgets,
             partial(self.lock, connector.id),
             self._tokens,
         )

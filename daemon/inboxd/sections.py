@@ -161,10 +161,12 @@ class ImapSettings(Section):
     max_message_bytes: int = Field(default=100_000_000, ge=1_000, description="Larger mails are kept as headers.")
     buffer_bytes: int = Field(default=8_388_608, ge=65_536, description="Received but not yet stored, a session.")
     compress: Literal["auto", "always", "never"] = Field(default="auto", description="COMPRESS=DEFLATE (RFC 4978).")
-    connections: int = Field(default=3, ge=1, description="A connector's, with one for new mail in a first load.")
+    connections: int = Field(default=3, ge=1, description="An account's at a time; a provider may allow others.")
     logins_at_once: int = Field(default=20, ge=1, description="IMAP logins under way at the same time.")
     logins_per_second: float = Field(default=50.0, ge=0, description="IMAP logins begun in a second; 0: no limit.")
     logins_per_host_second: float = Field(default=40.0, ge=0, description="The same at one host; 0: no limit.")
+    logins_per_minute: int = Field(default=60, ge=0, description="The same of one account; 0: no limit.")
+    bytes_per_day: int = Field(default=0, ge=0, description="Of one account; 0: as the provider allows.")
 
 
 class SmtpSettings(Section):

@@ -17,7 +17,20 @@ from typing import Any, Final, cast, final
 
 from aiohttp import web
 
-from inboxd import __version__, beat, chores, indexer, logs, metrics, poster, resealing, scrape, sender, sweeper
+from inboxd import (
+    __version__,
+    beat,
+    chores,
+    indexer,
+    logs,
+    metering,
+    metrics,
+    poster,
+    resealing,
+    scrape,
+    sender,
+    sweeper,
+)
 from inboxd.api import app as api
 from inboxd.api.wire.payloads import write_payload
 from inboxd.bus import Bus
@@ -62,6 +75,7 @@ async def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
                 group.create_task(poster.run(services, write_payload)),
                 group.create_task(sender.run(services)),
                 group.create_task(chores.run(services)),
+                group.create_task(metering.run(services.store, services.budgets)),
                 group.create_task(beat.measure_lag()),
                 group.create_task(beat.try_writing(services.store, state.note_store)),
                 group.create_task(sweeper.run(services.store)),
@@ -133,7 +147,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
                     services = Services(
                         settings, store, vault, bus, roster, user_id, utc_now(), parsers, declarations, tokens
                     )
+                    await metering.recall(store, roster.budgets)
                     yield services
+                    await metering.keep(store, roster.budgets)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from inboxd.budgets import Budgets
 from inboxd.bus import Bus
 from inboxd.declared import Declarations
 from inboxd.flights import Flights
@@ -38,3 +39,8 @@ class Services:
     visits: Visits = field(default_factory=Visits)
     flights: Flights = field(default_factory=Flights)
     sends: Bus = field(default_factory=Bus)
+
+    @property
+    def budgets(self) -> Budgets:
+        """What is taken of each account, by whoever does it."""
+        return self.roster.budgets

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from inboxd import providers
+from inboxd.budgets import Budgets
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, MailboxRefused
 from inboxd.imap.choosing import chosen
@@ -35,9 +36,11 @@ class FolderSize:
     error: str | None = None
 
 
-async def look(account: Account, settings: Settings, tokens: Tokens | None = None) -> AsyncGenerator[FolderSize]:
+async def look(
+    account: Account, settings: Settings, budgets: Budgets, tokens: Tokens | None = None
+) -> AsyncGenerator[FolderSize]:
     """The folders that the account's connector would read; MailServerError when the server cannot be asked."""
-    async with dial(account, settings, tokens=tokens) as session:
+    async with dial(account, settings, budgets, tokens=tokens) as session:
         names = [account.select_folder]
         if account.folders:
             names = chosen(await session.mailboxes(), account.folders)

@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NoReturn, final
+from typing import Final, final
 from uuid import uuid4
 
 from inboxd import logs, metrics, sync
 from inboxd.backoff import Backoff
+from inboxd.budgets import Budgets, Purpose
 from inboxd.dial import dial
 from inboxd.errors import (
     CommandRefused,
@@ -29,9 +30,9 @@ from inboxd.errors import (
 )
 from inboxd.following import Follower
 from inboxd.imap.choosing import chosen, first_of
+from inboxd.imap.places import gives_way, rest_seconds
 from inboxd.imap.session import Session
 from inboxd.imap.watching import Counts, Watch
-from inboxd.logins import Logins
 from inboxd.model import Account, Event, EventId, EventStatus, EventType, Trigger, utc_now
 from inboxd.settings import Settings
 from inboxd.store import events, messages
@@ -56,7 +57,7 @@ class Sweep:
         self,
         target: sync.Target,
         settings: Settings,
-        logins: Logins,
+        budgets: Budgets,
         locks: Callable[[str], asyncio.Lock],
         account: Callable[[], Account],
         changed: Callable[[], None],
@@ -66,7 +67,7 @@ class Sweep:
         self._target = target
         self._settings = settings
         self._limits = settings.imap
-        self._logins = logins
+        self._budgets = budgets
         self._locks = locks
         self._account = account
         self._changed = changed
@@ -77,6 +78,7 @@ class Sweep:
         self._seen: dict[str, Counts] = {}
         self._compared_until: dict[str, float] = {}  # on the loop's clock; where the server does not tell of changes
         self._refused: dict[str, _Refusal] = {}
+        self._resting: set[str] = set()
         self._failure: str | None = None
         self._transcript: deque[str] = deque(maxlen=_LOG_LINES)
         self._log = logs.logger("sweep").bind(connector=str(target.connector_id))
@@ -85,6 +87,11 @@ class Sweep:
     def left_out(self) -> int:
         """How many mailboxes cannot be opened."""
         return len(self._refused)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the first load of a mailbox rests."""
+        return bool(self._resting)
 
     @property
     def trouble(self) -> str | None:
@@ -121,7 +128,8 @@ class Sweep:
 
     async def _try(self) -> InboxdError:
         try:
-            await self._hold_session()
+            while True:
+                await self._hold_session()
         except InboxdError as error:
             return error
         # As in the supervisor: whatever goes wrong with one account must never end the others'.
@@ -129,10 +137,12 @@ class Sweep:
             self._log.exception("sweep_crashed")
             return MailServerError("internal", f"internal error ({type(error).__name__})")
 
-    async def _hold_session(self) -> NoReturn:
+    async def _hold_session(self) -> None:
+        """Until the connection ends, or another one needs its place."""
         account = self._account()
         self._transcript.clear()
-        async with dial(account, self._settings, self._transcript.append, self._logins, self._tokens) as session:
+        note = self._transcript.append
+        async with dial(account, self._settings, self._budgets, Purpose.SWEEP, note, self._tokens) as session:
             self._log.info("sweep_began", notify="NOTIFY" in session.capabilities)
             watch = Watch(session)
             named: set[str] | None = None
@@ -153,6 +163,9 @@ class Sweep:
                     raise SessionSpent("login", "the session ends before its token does")
                 left_seconds = min(due_at - self._clock.time(), session.left_seconds)
                 named = (await watch.wait(left_seconds) or None) if left_seconds > 0 else None
+                if await gives_way(session):
+                    self._log.info("gave_way")
+                    return
 
     def _pause_seconds(self, watch: Watch) -> float:
         """A server that announces is asked all the same, as often as an IDLE is renewed."""
@@ -166,7 +179,7 @@ class Sweep:
         names = await self._names(watch, account) if named is None else dict.fromkeys(named & self._seen.keys())
         for name, counted in names.items():
             counts = counted or await self._counts(watch, name)
-            if counts is not None and await self._differs(name, counts):
+            if counts is not None and await self._differs(session, name, counts):
                 looked = True
                 stored |= await self._look(session, watch, account, name, counts, pushed=named is not None)
         return looked, stored
@@ -181,6 +194,7 @@ class Sweep:
             self._seen.pop(gone, None)
             self._compared_until.pop(gone, None)
             self._refused.pop(gone, None)
+            self._resting.discard(gone)
         return {name: counts.get(name) for name in names}
 
     async def _counts(self, watch: Watch, name: str) -> Counts | None:
@@ -196,13 +210,15 @@ class Sweep:
         refusal = self._refused.get(name)
         return refusal is None or refusal.again_at <= self._clock.time()
 
-    async def _differs(self, name: str, counts: Counts) -> bool:
+    async def _differs(self, session: Session, name: str, counts: Counts) -> bool:
         """Whether there may be something new; a mailbox not seen before is compared with how far it was read."""
         if name in self._refused:
             return self._is_due(name)
         if name not in self._seen and await self._is_read(name, counts):
             self._seen[name] = counts
         if self._compared_until.get(name, math.inf) <= self._clock.time():
+            return True
+        if name in self._resting and not rest_seconds(session):
             return True
         return self._seen.get(name) != counts or not (counts.uidnext and counts.uidvalidity)
 
@@ -246,6 +262,8 @@ class Sweep:
         self._transcript.clear()
         async with self._locks(name):
             await follower.look(run)
+        rests = run.load is not None and run.load.left > 0
+        (self._resting.add if rests else self._resting.discard)(name)
         self._compared_until[name] = self._clock.time() + follower.rest_seconds
         await watch.close()
         return bool(run.stored)

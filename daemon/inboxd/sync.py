@@ -17,6 +17,7 @@ from inboxd import backfill, logs, metrics
 from inboxd.errors import CommandMalformed, MailboxRefused, SessionSpent
 from inboxd.fetching import Load, Pass, Target, Writer, commit, drain, fetch, note_holes, store_headers
 from inboxd.imap.mailbox import Mailbox
+from inboxd.imap.places import rest_seconds
 from inboxd.imap.session import Session
 from inboxd.mails import Cursor, Fetched, Place
 from inboxd.model import EventId, EventStatus, EventType, Progress, Trigger
@@ -76,7 +77,8 @@ async def catch_up(
 
     New mail goes first. A mailbox that was never read is then loaded newest first; what arrives during that is stored
     in between, in passes of their own, which `told` is given when they are done: without it they count as this one's.
-    `beside` is entered with a load, and says whether new mail is stored from there.
+    `beside` is entered with a load, and says whether new mail is stored from there. A load that rests is left for a
+    later pass.
     """
     run.keeps_cursor = since is not None
     if since is not None:
@@ -88,7 +90,7 @@ async def catch_up(
         _stand(run, await cursors.begin(run.target.store, run.place, listed.highest))
         older, listed = listed, listed.above(run.cursor)
     await _take(run, listed, run.cursor)
-    if run.load is not None:
+    if run.load is not None and not (run.load.left and rest_seconds(run.session)):
         if older is None or older.highest >= run.load.below:
             older = await search(run.session, terms, below=run.load.below)
         passed = 0 if terms else max(0, run.exists - len(older))

@@ -29,7 +29,16 @@ import pytest
 
 from servers import LOOPBACK, Listener, await_listener, free_port
 from servers.certs import Certificate, Certificates
-from servers.dovecot_config import CONFIG, EXPIRED_HOST, NO_TLS_HOST, OAUTH2, PASSDB, STRICT_HOST, WRONG_NAME_HOST
+from servers.dovecot_config import (
+    CAPPED_HOST,
+    CONFIG,
+    EXPIRED_HOST,
+    NO_TLS_HOST,
+    OAUTH2,
+    PASSDB,
+    STRICT_HOST,
+    WRONG_NAME_HOST,
+)
 
 LOG_LINES = 60
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
@@ -48,8 +57,8 @@ class Dovecot:
     """A Dovecot whose users, mail and ports stay the same over `stop` and `start`.
 
     `starttls` offers STARTTLS and takes plain logins too; `tls` is implicit TLS; `no_tls` never offers STARTTLS;
-    `strict` refuses a login before STARTTLS; `expired` and `wrong_name` are implicit TLS with a bad certificate. Whom
-    a token is for it asks at `oauth_port`.
+    `strict` refuses a login before STARTTLS; `capped` has room for two connections of a user; `expired` and
+    `wrong_name` are implicit TLS with a bad certificate. Whom a token is for it asks at `oauth_port`.
     `more` is configuration of a test's own; `$ca` is the authority's file.
     """
 
@@ -66,6 +75,7 @@ class Dovecot:
         self.starttls = Listener(LOOPBACK, plain_port)
         self.no_tls = Listener(NO_TLS_HOST, plain_port)
         self.strict = Listener(STRICT_HOST, plain_port)
+        self.capped = Listener(CAPPED_HOST, plain_port)
         self.tls = Listener(LOOPBACK, tls_port)
         self.expired = Listener(EXPIRED_HOST, tls_port)
         self.wrong_name = Listener(WRONG_NAME_HOST, tls_port)
@@ -239,7 +249,8 @@ class Dovecot:
             "strict_host": STRICT_HOST,
             "expired_host": EXPIRED_HOST,
             "wrong_name_host": WRONG_NAME_HOST,
-            "plain_hosts": " ".join((LOOPBACK, NO_TLS_HOST, STRICT_HOST)),
+            "capped_host": CAPPED_HOST,
+            "plain_hosts": " ".join((LOOPBACK, NO_TLS_HOST, STRICT_HOST, CAPPED_HOST)),
             "tls_hosts": " ".join((LOOPBACK, EXPIRED_HOST, WRONG_NAME_HOST)),
             "plain_port": self.starttls.port,
             "tls_port": self.tls.port,

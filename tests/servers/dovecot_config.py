@@ -6,6 +6,7 @@ from string import Template
 
 # `local` blocks choose settings by the address connected to: each way of being secured has a loopback address.
 NO_TLS_HOST, STRICT_HOST, EXPIRED_HOST, WRONG_NAME_HOST = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
+CAPPED_HOST = "127.0.0.6"  # two connections a user
 
 CONFIG = Template("""
 base_dir = $base/run
@@ -36,6 +37,9 @@ local $no_tls_host {
 local $strict_host {
   ssl = required
   login_trusted_networks =
+}
+local $capped_host {
+  mail_max_userip_connections = 2
 }
 local $expired_host {
   ssl_cert = <$expired_chain

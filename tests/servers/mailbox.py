@@ -13,9 +13,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from inboxd.accounts import seal_password
+from inboxd.budgets import Budgets
 from inboxd.bus import Bus
 from inboxd.connector import Supervisor
-from inboxd.logins import Logins
 from inboxd.metrics import REGISTRY
 from inboxd.model import Account, Connection, Connector, InboxId, Kind, MessageFilter, Secret, SyncSettings, Tls, Window
 from inboxd.roster import Roster
@@ -74,6 +74,7 @@ class Mailbox:
     connections: int = 0
     open: int = 0
     most_logins: int = 0
+    most_open: int = 0
     _logins: int = 0
     _said: dict[Conversation, int] = field(default_factory=dict[Conversation, int])
     _idlers: set[Conversation] = field(default_factory=set[Conversation])
@@ -116,6 +117,7 @@ class Mailbox:
         """Serve one client."""
         self.connections += 1
         self.open += 1
+        self.most_open = max(self.most_open, self.open)
         try:
             if self.greet:
                 await self.greet(conversation)
@@ -225,12 +227,12 @@ class Bench:
     services: Services
 
     async def link(self, port: int, name: str = "work", **changed: Any) -> Linked:
-        """A connector to a scripted server, stored."""
+        """A connector to a scripted server, stored; its user has its name."""
         inbox = make_inbox(f"{name}-{uuid4().hex[:8]}@inbox.example")
         connector = make_connector(inbox, name)
         key = uuid4()
         connection = Connection(
-            key, connector.id, Kind.IMAP, MORNING, True, LOOPBACK, port, Tls.NONE, "user",
+            key, connector.id, Kind.IMAP, MORNING, True, LOOPBACK, port, Tls.NONE, name,
             seal_password(self.vault, key, Secret(PASSWORD)),
         )  # fmt: skip
         connection = replace(connection, **changed)
@@ -261,7 +263,8 @@ class Linked:
     @property
     def account(self) -> Account:
         """How its server is reached."""
-        return Account(self.connector.id, Kind.IMAP, LOOPBACK, self.connection.port, Tls.NONE, "user", Secret(PASSWORD))
+        who = self.connection.username or ""
+        return Account(self.connector.id, Kind.IMAP, LOOPBACK, self.connection.port, Tls.NONE, who, Secret(PASSWORD))
 
     def supervisor(self, **imap: Any) -> Supervisor:
         """Its supervisor, not running; `imap` changes settings."""
@@ -273,7 +276,7 @@ class Linked:
             self.target,
             self.bench.settings.model_copy(update={"imap": limits}),
             self.bench.vault,
-            Logins(limits),
+            Budgets(limits) if imap else self.bench.roster.budgets,
             partial(self.bench.roster.lock, self.connector.id),
         )
 

@@ -229,7 +229,7 @@ async def _unstored(services: Services, wish: Wish) -> Account:
 
 async def _probe(services: Services, account: Account) -> tuple[list[Step], list[str]]:
     logs: deque[str] = deque(maxlen=_LOG_LINES)
-    steps = [step async for step in probe(account, services.settings, logs.append, services.tokens)]
+    steps = [step async for step in probe(account, services.settings, logs.append, services.tokens, services.budgets)]
     return steps, list(logs)
 
 

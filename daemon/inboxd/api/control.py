@@ -185,7 +185,8 @@ async def test(services: Services, id: ConnectorId, query: ProbeQuery, emit: Emi
         connection = await connectors.connection(services.store, id, kind)
         if connection is not None:
             account = open_account(services.vault, connection)
-            async for step in probe(account, services.settings, lambda _line: None, services.tokens):
+            walk = probe(account, services.settings, lambda _line: None, services.tokens, services.budgets)
+            async for step in walk:
                 await emit(StepLine.of(kind, step))
 
 

@@ -56,7 +56,7 @@ def _account(services: Services, change: Change) -> Account | None:
 async def _survey(services: Services, account: Account, emit: Emit) -> None:
     messages, size_bytes, error = 0, 0, None
     try:
-        async with aclosing(look(account, services.settings, services.tokens)) as folders:
+        async with aclosing(look(account, services.settings, services.budgets, services.tokens)) as folders:
             async for folder in folders:
                 messages, size_bytes = messages + folder.messages, size_bytes + folder.size_bytes
                 await emit(PlanLine(folder=FolderDto.of(folder)))

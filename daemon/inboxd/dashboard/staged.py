@@ -57,11 +57,11 @@ async def show(visit: Visit, id: ConnectorId) -> web.StreamResponse:
 
 async def steps(visit: Visit, accounts: list[Account], outcome: list[Step] | None = None) -> AsyncIterator[str]:
     """The steps of testing these accounts as list items, then a line that sums them up; kept in `outcome` too."""
-    kept = outcome if outcome is not None else []
+    services, kept = visit.services, outcome if outcome is not None else []
     for account in accounts:
         log: list[str] = []
         yield render.page("step_begin.html", {"account": account})
-        async for step in probe(account, visit.services.settings, log.append):
+        async for step in probe(account, services.settings, log.append, services.tokens, services.budgets):
             kept.append(step)
             yield render.page("step.html", {"step": step})
         yield render.page("step_end.html", {"log": log[-_LOG_LINES:]})

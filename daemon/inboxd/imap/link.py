@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TypeVar, final
+from typing import Final, TypeVar, final
 
 from inboxd import metrics
+from inboxd.budgets import Place
 from inboxd.errors import CommandMalformed, CommandRefused, ServerSaidBye, Stalled
 from inboxd.imap.asked import Asked
 from inboxd.imap.protocol import Protocol
+from inboxd.imap.throttling import throttled, throttles
 
+_LOGINS: Final = ("LOGIN", "AUTHENTICATE")  # what is refused there is judged by who logs in
 C = TypeVar("C", bound=Asked)
 
 
@@ -26,6 +29,8 @@ class Link:
         self._host = host
         self._silence_seconds = silence_seconds
         self.round_trip_seconds = 0.0  # the quickest answer while logging in
+        self.place: Place | None = None  # in the account's budget
+        self.dismissed = False  # who listens stops doing so
 
     def tag(self) -> str:
         """A fresh tag."""
@@ -38,7 +43,8 @@ class Link:
     async def run(self, command: C, shown: str | None = None) -> C:
         """Send a command and wait for its tagged answer; `shown` replaces it in the trace.
 
-        Raises CommandRefused (NO, BAD), ConnectionLost, Stalled, ProtocolError.
+        Raises CommandRefused (NO, BAD), Throttled (the same, when it is about more than this command), ConnectionLost,
+        Stalled, ProtocolError.
         """
         with self.owning(), metrics.COMMAND_SECONDS.labels(command.name).time():
             self.protocol.begin(command, shown)
@@ -62,7 +68,7 @@ class Link:
     ) -> None:
         """Wait for a condition on what the server says; Stalled after too long a silence, when `watched`.
 
-        ServerSaidBye as soon as it did and the condition is not met by what it said before.
+        ServerSaidBye, or Throttled, as soon as it said BYE and the condition is not met by what it said before.
         """
         protocol, patience = self.protocol, self.protocol.patience
         patience.silence_seconds = silence_seconds or self._silence_seconds
@@ -90,5 +96,8 @@ def check(command: Asked) -> None:
     if command.failure is not None:
         raise command.failure
     if command.result != "OK":
+        if command.name not in _LOGINS and throttles(command.name, command.words):
+            message = f"the server answered {command.result} to {command.name}"
+            raise throttled(command.name.lower(), message, command.words)
         kind = CommandMalformed if command.result == "BAD" else CommandRefused
         raise kind(command.name.lower(), f"the server answered {command.result} to {command.name}", reply=command.words)

@@ -21,15 +21,15 @@ from inboxd.errors import (
     MailServerError,
     ProtocolError,
     Stalled,
-    Throttled,
     TlsMissing,
 )
 from inboxd.imap import sasl
 from inboxd.imap.asked import Asked
-from inboxd.imap.lines import first_line, printable, response_code
+from inboxd.imap.lines import first_line, printable
 from inboxd.imap.link import Link
 from inboxd.imap.protocol import Protocol, Trace
 from inboxd.imap.session import Session
+from inboxd.imap.throttling import refuses_for_now, throttled
 from inboxd.model import Account, Tls
 from inboxd.net import tls_failure
 from inboxd.sections import ImapSettings
@@ -37,8 +37,6 @@ from inboxd.sections import ImapSettings
 _CAPABILITY_LINES: Final = 16  # a server sends one; of more lines, and of longer ones, the rest is not looked at
 _CAPABILITY_BYTES: Final = 16 << 10
 Reached = Callable[[str, str], None]
-_BUSY_CODES: Final = frozenset({"UNAVAILABLE", "LIMIT", "INUSE", "THROTTLED", "SERVERBUG", "OVERQUOTA"})
-_BUSY_WORDS: Final = ("too many", "try again", "temporar", "throttl", "rate limit", "maximum number of connections")
 
 
 def _ignore(_stage: str, _detail: str) -> None: ...
@@ -125,7 +123,7 @@ class _Opening:
         word, _, text = greeting.partition(b" ")
         banner = printable(text)
         if word.upper() == b"BYE":
-            raise Throttled("greeting", "the server turned the connection away", reply=banner)
+            raise throttled("greeting", "the server turned the connection away", banner)
         if word.upper() == b"PREAUTH" and self.tls is None:
             raise Insecure("greeting", "the server claims a login on an unencrypted connection (PREAUTH)")
         if word.upper() not in (b"OK", b"PREAUTH"):
@@ -178,12 +176,13 @@ class _Opening:
         try:
             await self._link.run(command, shown)
         except CommandRefused as error:
-            busy = _is_busy(error.reply)
+            busy, words = refuses_for_now(error.reply), f"{self._account.host} refused the login"
             metrics.LOGINS.labels("failed" if busy else "refused").inc()
-            kind = Throttled if busy else AuthRefused
             complaint = command.complaint if isinstance(command, sasl.Present) else ""
             reply = f"{error.reply} ({complaint})" if complaint else error.reply
-            raise kind("login", f"{self._account.host} refused the login", reply=reply) from error
+            if busy:
+                raise throttled("login", words, reply) from error
+            raise AuthRefused("login", words, reply=reply) from error
         except MailServerError:
             metrics.LOGINS.labels("failed").inc()
             raise
@@ -223,8 +222,3 @@ class _Opening:
 def _capabilities(listed: bytes) -> frozenset[str]:
     """Shared by the sessions of a server: some name forty."""
     return frozenset(listed.decode("ascii", "replace").upper().split())
-
-
-def _is_busy(reply: str) -> bool:
-    code = response_code(reply.encode())[0]
-    return code in _BUSY_CODES or (code != "AUTHENTICATIONFAILED" and any(w in reply.lower() for w in _BUSY_WORDS))

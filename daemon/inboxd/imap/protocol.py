@@ -21,7 +21,8 @@ from typing import Final, cast
 from aioimaplib import aioimaplib
 
 from inboxd import metrics
-from inboxd.errors import ConnectionLost, MailServerError, ProtocolError, ServerSaidBye
+from inboxd.errors import ConnectionLost, MailServerError, ProtocolError
+from inboxd.imap import throttling
 from inboxd.imap.asked import ANSWER_BYTES, Asked, cost_bytes
 from inboxd.imap.changes import gone_count
 from inboxd.imap.deflate import Inflating, packed
@@ -76,8 +77,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self.patience = Patience(self.clock)
         self.pushes = self.arrivals = self.exists = self.changes = 0
         self.pushed_at = 0.0
-        self.disturbed = False
-        self.bye: ServerSaidBye | None = None
+        self.bye: MailServerError | None = None
         self.leaving: Asked | None = None
         self.alerts: list[str] = []
         self.overhear: Callable[[list[Part]], None] | None = None  # is shown every untagged response
@@ -85,7 +85,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         self._response: list[Part] = []
         self._lines_bytes = self._unasked_bytes = 0
         self._literal: Literal | None = None
-        self._disk_holds = self._upgrading = self._lost = False
+        self.disturbed = self._disk_holds = self._upgrading = self._lost = False
         self._inflating: Inflating | None = None
         self.writable = True
 
@@ -325,7 +325,7 @@ class Protocol(aioimaplib.IMAP4ClientProtocol, asyncio.BufferedProtocol):
         if response_code(text)[0] == "ALERT":
             self.alerts = [*self.alerts[1 - _ALERTS :], printable(text)]
         if kind == b"BYE":
-            self.bye = ServerSaidBye("bye", "the server closes the connection", reply=printable(text))
+            self.bye = throttling.bye(printable(text))
         elif kind in (b"NO", b"BAD"):
             self.disturbed = True
 

@@ -325,6 +325,7 @@ class Session:
     ) -> float | None:
         """Listen until mail is announced, or `seconds` passed; when it was (on the loop's clock), or None.
 
+        A session that is dismissed stops at once (`places`).
         An EXISTS since the caller remembered `seen_pushes` counts as announced at once. With `seen_changes`, listening
         ends so long after other `changes` than those, too: they come in bursts. Raises CommandRefused when the
         server refuses to IDLE, ConnectionLost and its kin when the connection ends, Stalled when DONE goes unanswered.
@@ -373,7 +374,9 @@ class Session:
         settle_seconds: float = 0.0,
     ) -> float | None:
         def called() -> bool:
-            return self.pushes != seen_pushes or self._protocol.disturbed or (command is not None and command.done)
+            if self.pushes != seen_pushes or self._protocol.disturbed or self._link.dismissed:
+                return True
+            return command is not None and command.done
 
         def stirred() -> bool:
             return called() or (seen_changes is not None and self.changes != seen_changes)

@@ -152,7 +152,7 @@ class Watch:
         with self._link.owning():
             try:
                 async with asyncio.timeout(seconds):
-                    await self._link.until(lambda: self._named, watched=False)
+                    await self._link.until(lambda: self._named or self._link.dismissed, watched=False)
             except TimeoutError:
                 pass
         named, self._named = self._named, set()

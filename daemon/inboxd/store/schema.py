@@ -338,6 +338,15 @@ WEBHOOKS = Table(
     Index(None, "created_at", "seq"),
 )
 
+TRAFFIC = Table(
+    "traffic",
+    TABLES,
+    Column("host", CleanText, primary_key=True),
+    Column("username", CleanText, primary_key=True),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("received_bytes", BigInteger, nullable=False),
+)
+
 # What is to be posted outlives the mail it tells of: neither the mail nor its inbox is referred to.
 DELIVERIES = Table(
     "deliveries",

@@ -16,7 +16,7 @@ from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sending import Lines
 from inboxd.api.wire.shapes import Answer, Date, Line, Request, Sparse
 from inboxd.mails import Message
-from inboxd.model import ApiKey, Connector, Kind, Progress, Scope, State, Status, Step
+from inboxd.model import ApiKey, Connector, DayBudget, Kind, Progress, Scope, State, Status, Step
 from inboxd.outbox import Dsn
 
 
@@ -126,6 +126,19 @@ class ProgressDto(Answer):
         )
 
 
+class BudgetDto(Answer):
+    """What the connector's account has downloaded in 24 hours, of what it may; until when its first load rests."""
+
+    used_bytes: int
+    limit_bytes: int
+    resumes_at: Date | None
+
+    @classmethod
+    def of(cls, budget: DayBudget) -> Self:
+        """The wire form of a day's budget."""
+        return cls(used_bytes=budget.used_bytes, limit_bytes=budget.limit_bytes, resumes_at=budget.resumes_at)
+
+
 class ConnectorStatus(Answer):
     """A connector and what its supervisor is doing; `declared`: the file that says how it is to be."""
 
@@ -144,6 +157,7 @@ class ConnectorStatus(Answer):
     messages: int
     progress: ProgressDto | None
     declared: str | None
+    budget: BudgetDto | None
 
     @classmethod
     def of(cls, connector: Connector, status: Status, messages: int) -> Self:
@@ -164,6 +178,7 @@ class ConnectorStatus(Answer):
             messages=messages,
             progress=ProgressDto.of(status.progress) if status.progress else None,
             declared=connector.declared,
+            budget=BudgetDto.of(status.budget) if status.budget else None,
         )
 
 
