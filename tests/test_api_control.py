@@ -188,7 +188,7 @@ async def test_test_shows_each_step(site: Site, dovecot: Dovecot) -> None:
     assert {line["kind"] for line in both} == {"imap", "smtp"}
     assert {line["kind"] for line in alone} == {"smtp"}
     assert all(line["ok"] and line["seconds"] >= 0 for line in both)
-    assert set(both[0]) == {"kind", "name", "ok", "seconds", "detail", "cause", "fix"}
+    assert set(both[0]) == {"kind", "name", "ok", "seconds", "detail", "cause", "fix", "diagnosis"}
     assert (await site.ask_control("POST", f"/control/connectors/{made['id']}/test?kind=pop3")).status == 400
 
 

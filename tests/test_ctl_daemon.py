@@ -47,7 +47,7 @@ def connector(daemon: Daemon) -> dict[str, object]:
 def test_mailbox_is_linked_tested_read_and_sent_from(daemon: Daemon, user: User, smtp: SmtpServer) -> None:
     daemon.await_count(connector(daemon), 1)
     tested = daemon.ctl("test", "work")
-    for step in ("connect", "tls", "greeting", "login", "select", "idle"):
+    for step in ("resolve", "connect", "tls", "greeting", "capabilities", "login", "select", "idle", "ehlo", "size"):
         assert step in tested
     assert "a first mail" in daemon.ctl("emails", "work")
     daemon.ctl("send", "work", "--to", user.name, "--subject", "Grüße", "--text", "out and back")

@@ -21,14 +21,14 @@ SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
     (
-        "__init__ errors model mails outbox webhooks uids patterns flights backoff match providers allowance verdicts"
-        " pace ways"
+        "__init__ errors model mails outbox webhooks uids patterns flights backoff match providers causes allowance"
+        " verdicts pace ways"
     ),
     "sections settings logs metrics net clock notify logins outward spool certificates proxies sources",
     "imap smtp mail post bus store vault handover discover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat sweep following ahead"
+        " probe evidence roundtrip flags indexer poster receiver sweeper services beat sweep following ahead"
     ),
     "api scrape",
     "dashboard",
