@@ -90,6 +90,18 @@ def test_what_waits_is_shown_tried_again_or_dropped(daemon: Daemon, user: User, 
     smtp.wait_for(2)
 
 
+def test_round_trip_is_timed_and_leaves_no_copy_here(daemon: Daemon, user: User, dovecot: Dovecot) -> None:
+    daemon.await_count(connector(daemon), 1)
+    daemon.await_state(connector(daemon), "idle")
+    told = daemon.ctl("test", "work", "--roundtrip")
+    _, _, trip = told.partition("ROUND TRIP\n")
+    for words in ("✓ connect", "✓ accepted", "✓ delivered", "✓ detected", "work works: "):
+        assert words in trip
+    assert daemon.count(connector(daemon)) == 1
+    with dovecot.session(user) as client:
+        assert client.select("INBOX")[1] == [b"2"]
+
+
 def test_wrong_password_shows_step_cause_and_fix_with_status_1(daemon: Daemon, user: User) -> None:
     wrong = daemon.folder / "wrong"
     wrong.write_text("not it\n")

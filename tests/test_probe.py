@@ -180,6 +180,37 @@ async def test_server_without_idle_passes_and_is_said_to_be_polled(settings: Set
     assert "polled" in steps[-1].detail
 
 
+async def test_size_of_a_mailbox_is_counted_by_the_server(
+    dovecot: Dovecot, trusted: Certificates, tmp_path: Path
+) -> None:
+    user = dovecot.user(password=PASSWORD)
+    await asyncio.to_thread(dovecot.append, user, b"Subject: a\r\n\r\n" + b"x" * 200_000 + b"\r\n")
+    steps = await probed(account(dovecot.starttls, user, Tls.STARTTLS), Settings(state_dir=tmp_path))
+    assert steps[-2].detail == "INBOX: 1 message, about 0.2 MB"
+
+
+async def test_size_of_a_mailbox_is_estimated_from_its_newest_mails(settings: Settings) -> None:
+    async with serving(*range(1, 301)) as (mailbox, port):
+        mailbox.answers["FETCH"] = says(
+            b"* 300 FETCH (RFC822.SIZE 2000)\r\n* 299 FETCH (RFC822.SIZE 4000)\r\nTAG OK x\r\n"
+        )
+        steps = await probed(on_port(port), settings)
+    assert "FETCH 201:300 (RFC822.SIZE)" in mailbox.lines
+    assert steps[-2].detail == "INBOX: 300 messages, about 0.9 MB"
+
+
+async def test_steps_are_told_while_the_test_goes_on(settings: Settings) -> None:
+    """The greeting is shown before the login, which hangs, is over."""
+    async with serving(1) as (mailbox, port):
+        mailbox.answers["AUTHENTICATE"] = stall
+        async for step in probe(on_port(port), settings, lambda _line: None):
+            if step.name == "capabilities":
+                assert mailbox.open == 1
+                break
+        else:
+            raise AssertionError("it was not told")
+
+
 async def test_probe_that_is_left_early_closes_its_connection(settings: Settings) -> None:
     async with serving(1) as (mailbox, port):
         async for step in probe(on_port(port), settings, lambda _line: None):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from typing import Final, final
 
 from inboxd import net
@@ -62,11 +62,12 @@ async def probe(account: Account, settings: Settings, trace: Trace) -> AsyncIter
     Never raises for what a server does.
     """
     walk = _Walk(account, settings, trace)
-    async for step in told(walk.go):
-        yield step
+    async with aclosing(told(walk.go)) as steps:
+        async for step in steps:
+            yield step
 
 
-async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncIterator[Step]:
+async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[Step]:
     """The steps that `work` tells, as they come. Whoever leaves early ends it."""
     steps: asyncio.Queue[Step | None] = asyncio.Queue()
 
@@ -174,7 +175,8 @@ class _Walk:
             raise
         size = await size_bytes(session, mailbox)
         about = f", about {_megabytes(size)}" if size is not None else ""
-        self._done("select", f"{mailbox.name}: {mailbox.exists} messages{about}")
+        count = f"{mailbox.exists} message{'' if mailbox.exists == 1 else 's'}"
+        self._done("select", f"{mailbox.name}: {count}{about}")
 
     # --- SMTP ---------------------------------------------------------------------------------------------------------
 

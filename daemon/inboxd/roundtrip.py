@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import datetime, timedelta
 from typing import Final, final
 from uuid import uuid4
@@ -49,8 +49,9 @@ async def roundtrip(services: Services, id: ConnectorId, trace: Trace, seconds: 
     if "@" not in address:
         raise Conflict(f"connector {connector.name or id} has no mail address to send to; set one")
     trip = _Trip(services, connector, imap, smtp, address, trace, seconds)
-    async for step in told(trip.go):
-        yield step
+    async with aclosing(told(trip.go)) as steps:
+        async for step in steps:
+            yield step
 
 
 @final
