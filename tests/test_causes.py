@@ -31,13 +31,14 @@ from inboxd.errors import (
     Unreachable,
 )
 from inboxd.model import Account, Kind, Secret, Step, Tls
+from inboxd.net import tls_failure
 from inboxd.probe import probe
 from inboxd.sections import CredentialSettings, ImapSettings, NetworkSettings, SmtpSettings
 from inboxd.settings import Settings
 from inboxd.ways import ProxyKind
 from servers import LOOPBACK, Listener, free_port
 from servers.certs import Certificates
-from servers.dovecot import Dovecot
+from servers.dovecot import Dovecot, dovecot_of_its_own
 from servers.scripted import Conversation, Script, scripted
 from servers.sessions import account
 from servers.tunnels import tunnels
@@ -214,6 +215,8 @@ SAID: Final = (
     Said("too_many_connections", LOGIN, "NO [LIMIT] Maximum number of connections from user+IP exceeded"
          " (mail_max_userip_connections=10)", "close"),
     Said("login_throttled", LOGIN, "NO [UNAVAILABLE] Temporary authentication failure.", "wait"),
+    mail("too_many_bad_logins", "AUTH", "454 4.7.0 Too many login attempts, please try again later. x - gsmtp", "pause",
+         GMAIL_SMTP),
     mail("login_throttled", "AUTH", "454 4.7.0 Temporary authentication failure", "wait"),
     Said("tls_before_login", LOGIN, "NO [PRIVACYREQUIRED] Plaintext authentication disallowed", "implicit TLS"),
     Said("tls_before_login", LOGIN, "", "STARTTLS", offers="IMAP4rev1 LOGINDISABLED"),
@@ -408,6 +411,16 @@ async def test_dovecots_ways_to_fail_are_told_apart(
     assert (step.diagnosis, cause in step.cause) == (diagnosis, True), step
 
 
+async def test_a_connection_more_than_dovecot_allows_is_told(trusted: Certificates, settings: Settings) -> None:
+    patient = settings.model_copy(update={"imap": ImapSettings()})
+    with dovecot_of_its_own(trusted, more="mail_max_userip_connections = 2\n") as few:
+        user = few.user()
+        with few.session(user), few.session(user):
+            step = await last(account(few.starttls, user, Tls.STARTTLS), patient)
+    assert "mail_max_userip_connections=2" in step.detail
+    assert step.diagnosis == "too_many_connections", step
+
+
 async def test_starttls_that_is_refused_is_told(settings: Settings) -> None:
     said = mail("", "STARTTLS", "454 4.7.0 TLS not available due to local problem", offers="STARTTLS")
     async with played(replace(said, changed={"tls": Tls.STARTTLS})) as to:
@@ -477,6 +490,13 @@ async def test_a_password_that_would_cross_a_network_in_clear_is_told(settings: 
 # --- what no server here can do ---------------------------------------------------------------------------------------
 
 
+def handshake_failure() -> ssl.SSLError:
+    """As Python raises it for the alert of that name."""
+    error = ssl.SSLError(1, "[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure (_ssl.c:1006)")
+    error.reason = "SSLV3_ALERT_HANDSHAKE_FAILURE"
+    return error
+
+
 TOLD: Final[tuple[tuple[str, str, InboxdError], ...]] = (
     ("resolve", "name_server_down",
      Unreachable("resolve", "the host name 'x' does not resolve (Temporary failure in name resolution)")),
@@ -487,6 +507,8 @@ TOLD: Final[tuple[tuple[str, str, InboxdError], ...]] = (
     ("tls", "certificate_weak", TlsFailed("tls", "the certificate of x was refused (EE certificate key too weak)")),
     ("tls", "certificate_refused", TlsFailed("tls", "the certificate of x was refused (certificate revoked)")),
     ("select", "broken_off", ConnectionLost("connection", "the server closed the connection")),
+    ("tls", "tls_refused", tls_failure("x", handshake_failure())),
+    ("login", "oauth2_only", Insecure("login", "the server takes no password on this connection: use TLS or STARTTLS")),
     ("login", "no_login_offered", AuthRefused("auth", "the server offers no way to log in")),
     ("login", "password_in_clear", Insecure("auth", "the password would cross the network in clear")),
     ("accepted", "not_logged_in_for_sending",

@@ -13,11 +13,12 @@ from typing import Final
 
 from inboxd.causes.record import Diagnosis, Failure
 from inboxd.errors import AuthRefused, Insecure, Invalid, Throttled
-from inboxd.model import Kind
+from inboxd.model import Kind, Tls
 from inboxd.providers import LoginName, Wanted
 
 _LOGIN: Final = ("login",)
 _REFUSED: Final = (AuthRefused,)
+_SIGN_IN: Final = "sign in with OAuth2"
 
 
 def _wants(secret: Wanted) -> Callable[[Failure], bool]:
@@ -79,6 +80,7 @@ _GOOGLE: Final = (
         "IMAP is switched off for this account",
         "Gmail: Settings, Forwarding and POP/IMAP, Enable IMAP; in a company the administrator allows it first",
         words=("not enabled for imap", "imap access is disabled for your domain"),
+        providers=("GOOGLE",),
     ),
     Diagnosis(
         "google_bandwidth",
@@ -133,13 +135,13 @@ _MICROSOFT_SAYS: Final = (
     Diagnosis(
         "basic_auth_off",
         "{title} takes no passwords any more, app passwords included (basic authentication is off)",
-        "sign in with OAuth2",
+        _SIGN_IN,
         words=("basic authentication is disabled", "basicauthblocked", "logondenied-basicauth"),
     ),
     Diagnosis(
         "basic_auth_off",
         "{title} takes no passwords any more, app passwords included (basic authentication is off)",
-        "sign in with OAuth2",
+        _SIGN_IN,
         _LOGIN,
         _REFUSED,
         when=_wants(Wanted.OAUTH2),
@@ -179,7 +181,7 @@ _OTHERS_SAY: Final = (
         "too_many_bad_logins",
         "too many wrong logins: the server refuses the right password too, for a while",
         "pause the connector, wait an hour, then log in once with the right password",
-        words=("too many bad auth", "too many login fail", "too many failed", "auth005", "too many invalid"),
+        words=("too many bad auth", "too many login", "too many failed", "auth005", "too many invalid"),
     ),
     Diagnosis(
         "account_locked",
@@ -200,17 +202,26 @@ _OTHERS_SAY: Final = (
         "no_permission",
         "the password is right, but this user may not come in this way",
         "ask the administrator to allow IMAP or SMTP for the account",
-        words=("[authorizationfailed]", "[contactadmin]", "not permitted", "protocol disabled"),
+        words=("[authorizationfailed]", "[contactadmin]", "protocol disabled"),
     ),
 )  # fmt: skip
 _NO_WAY: Final = (
     Diagnosis(
         "oauth2_only",
         "the server takes OAuth2 alone, no passwords",
-        "sign in with OAuth2",
+        _SIGN_IN,
         _LOGIN,
         words=("xoauth2", "oauthbearer"),
         when=_takes_no_password,
+    ),
+    Diagnosis(
+        "oauth2_only",
+        "the server takes OAuth2 alone, no passwords",
+        _SIGN_IN,
+        _LOGIN,
+        (Insecure,),
+        ("takes no password",),
+        when=lambda failure: failure.account.tls is not Tls.NONE,
     ),
     Diagnosis(
         "tls_before_login",

@@ -73,7 +73,7 @@ _MAILS: Final = (
         "the server does not take mails of this size",
         "send less, or ask for a larger limit (SIZE)",
         _SENDING,
-        words=("5.3.4", "too large", "exceeds", "message size"),
+        words=("5.3.4", "too large", "size exceeds", "message size"),
     ),
     Diagnosis(
         "mailbox_full",
@@ -94,7 +94,7 @@ _MAILS: Final = (
         "the server takes the first mail of a stranger only at a second try (greylisting)",
         "wait five minutes and try again; real sends are repeated by themselves",
         _SENDING,
-        words=("greylist", "graylist", "4.7.1", "try again in"),
+        words=("greylist", "graylist", "try again in"),
     ),
     Diagnosis(
         "sending_limit",

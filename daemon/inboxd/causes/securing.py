@@ -73,7 +73,14 @@ _CERTIFICATES: Final = (
         "the server wants to see a certificate of ours",
         "give it with {option}client-certificate and {option}client-key",
         kinds=(TlsFailed,),
-        words=("certificate required", "may want a client certificate"),
+        words=("certificate required",),
+    ),
+    Diagnosis(
+        "tls_refused",
+        "the server refuses our TLS and does not say why: it wants a client certificate, or other versions or ciphers",
+        "give a certificate if whoever runs the server issued one ({option}client-certificate); else have it updated",
+        kinds=(TlsFailed,),
+        words=("handshake failure",),
     ),
     Diagnosis(
         "client_certificate_refused",
@@ -103,7 +110,7 @@ _SECURING: Final = (
         "the server speaks only versions of TLS that are not allowed here: it is too old, or sslProtocols too strict",
         "have the server updated to TLS 1.2 or newer; allow TLSv1.2 in sslProtocols",
         kinds=(TlsFailed,),
-        words=("protocol version", "unsupported protocol", "handshake failure"),
+        words=("protocol version", "unsupported protocol"),
     ),
     Diagnosis(
         "starttls_missing",
