@@ -53,7 +53,7 @@ _CREDENTIALS: Final = (
     Diagnosis(
         "credential_missing",
         "the file that is to hold the password does not exist",
-        "put the password there, or correct the path",
+        "put the password there, or correct the path of its source",
         kinds=(CredentialFailed,),
         words=("no such file",),
     ),
