@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,16 +61,13 @@ class Pair:
     async def running(self) -> AsyncGenerator[None]:
         """Let the connector run, and wait until it listens."""
         roster, connector_id = self.linked.bench.roster, self.linked.connector.id
-        running = asyncio.ensure_future(roster.run())
-        try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(roster.run())
             async with asyncio.timeout(20):
-                while roster.status(connector_id).state.value != "idle":  # noqa: ASYNC110  # states are not announced
+                while roster.status(connector_id).state.value != "idle":  # noqa: ASYNC110  # not announced
                     await asyncio.sleep(0.01)
             yield
-        finally:
             running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
 
 
 @pytest.fixture
