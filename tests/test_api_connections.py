@@ -337,10 +337,14 @@ async def test_a_connection_is_tested_stored_overridden_and_before_storing(site:
         assert "connect" in good.message
         assert "login" in good.message
         assert any("CAPABILITY" in line for line in good.logs)
+        steps = [line.split()[1] for line in good.logs if line.startswith("step ")]
+        assert steps == ["resolve:", "connect:", "greeting:", "capabilities:", "login:", "select:", "idle:"]
     for bad in (wrong, overridden):
         assert bad.success is False
         assert bad.error.startswith("login: ")
+        assert "likely cause: wrong user name or password" in bad.error
         assert "app password" in bad.error
+        assert any(line.startswith("step login: failed after ") for line in bad.logs)
     assert folder.error.startswith("select: ")
     assert user.password not in "".join(before.logs + stored.logs)
 

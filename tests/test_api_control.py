@@ -189,13 +189,22 @@ async def test_test_shows_each_step(site: Site, dovecot: Dovecot) -> None:
     assert {line["kind"] for line in both} == {"imap", "smtp"}
     assert {line["kind"] for line in alone} == {"smtp"}
     assert all(line["ok"] and line["seconds"] >= 0 for line in both)
-    assert set(both[0]) == {"kind", "name", "ok", "seconds", "detail", "cause", "fix"}
+    assert set(both[0]) == {"kind", "name", "ok", "seconds", "detail", "cause", "fix", "diagnosis"}
     assert (await site.ask_control("POST", f"/control/connectors/{made['id']}/test?kind=pop3")).status == 400
 
 
 async def test_test_of_a_connector_without_connections_shows_nothing(site: Site) -> None:
     made = await site.new_connector()
     assert await _all(site, "POST", f"/control/connectors/{made['id']}/test") == []
+    refused = await site.ask_control("POST", f"/control/connectors/{made['id']}/test?roundtrip=true")
+    assert (refused.status, "no IMAP connection" in refused.json["message"]) == (409, True)
+
+
+async def test_a_round_trip_that_cannot_be_made_ends_the_test_with_the_reason(site: Site, dovecot: Dovecot) -> None:
+    made = await _linked(site, dovecot)
+    *steps, end = await _all(site, "POST", f"/control/connectors/{made['id']}/test?roundtrip=true")
+    assert all(step["ok"] for step in steps)
+    assert "no SMTP connection" in end["message"]
 
 
 async def test_send_delivers_bodies_and_attachments(site: Site) -> None:

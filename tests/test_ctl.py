@@ -174,6 +174,30 @@ def test_test_asks_for_the_wanted_half(daemon: StandIn, flags: list[str], kind: 
     assert daemon.asked[-1].query == {"kind": kind}
 
 
+def test_a_test_that_goes_well_is_summed_up(daemon: StandIn) -> None:
+    daemon.add_connector("work")
+    trip = STEPS[0] | {"kind": "roundtrip", "name": "accepted", "seconds": 1.5}
+    daemon.lines = [STEPS[0], trip]
+    result = call(daemon, "test", "work", "--roundtrip", "--seconds", "90")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[2:] == [
+        "ROUND TRIP",
+        "  ✓ accepted        1.50 s  192.0.2.1",
+        "work works: 2 steps in 1.5 s",
+    ]
+    assert daemon.asked[-1].query == {"kind": "both", "roundtrip": "true", "seconds": "90.0"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(["--roundtrip", "--imap"], "both halves"), (["--seconds", "9"], "--roundtrip"), (["--seconds", "0"], "range")],
+)
+def test_a_round_trip_that_makes_no_sense_is_refused(daemon: StandIn, flags: list[str], words: str) -> None:
+    daemon.add_connector("work")
+    result = call(daemon, "test", "work", *flags)
+    assert (result.exit_code, words in result.stderr) == (2, True)
+
+
 def test_a_test_without_steps_is_a_failure(daemon: StandIn) -> None:
     daemon.add_connector("work")
     result = call(daemon, "test", "work", "--smtp")

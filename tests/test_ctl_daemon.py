@@ -47,7 +47,7 @@ def connector(daemon: Daemon) -> dict[str, object]:
 def test_mailbox_is_linked_tested_read_and_sent_from(daemon: Daemon, user: User, smtp: SmtpServer) -> None:
     daemon.await_count(connector(daemon), 1)
     tested = daemon.ctl("test", "work")
-    for step in ("connect", "tls", "greeting", "login", "select", "idle"):
+    for step in ("resolve", "connect", "tls", "greeting", "capabilities", "login", "select", "idle", "ehlo", "size"):
         assert step in tested
     assert "a first mail" in daemon.ctl("emails", "work")
     daemon.ctl("send", "work", "--to", user.name, "--subject", "Grüße", "--text", "out and back")
@@ -88,6 +88,18 @@ def test_what_waits_is_shown_tried_again_or_dropped(daemon: Daemon, user: User, 
     other = daemon.ctl(*send[:-1], "order 43", "--no-wait", "--dsn", "success,delay")
     assert other.startswith(f"accepted, on its way to {user.name}")
     smtp.wait_for(2)
+
+
+def test_round_trip_is_timed_and_leaves_no_copy_here(daemon: Daemon, user: User, dovecot: Dovecot) -> None:
+    daemon.await_count(connector(daemon), 1)
+    daemon.await_state(connector(daemon), "idle")
+    told = daemon.ctl("test", "work", "--roundtrip")
+    _, _, trip = told.partition("ROUND TRIP\n")
+    for words in ("✓ connect", "✓ accepted", "✓ delivered", "✓ detected", "work works: "):
+        assert words in trip
+    assert daemon.count(connector(daemon)) == 1
+    with dovecot.session(user) as client:
+        assert client.select("INBOX")[1] == [b"2"]
 
 
 def test_wrong_password_shows_step_cause_and_fix_with_status_1(daemon: Daemon, user: User) -> None:

@@ -21,15 +21,15 @@ SOURCE = Path(__file__).parents[1] / "daemon" / PACKAGE
 
 FLOORS = (
     (
-        "__init__ errors kinds model mails outbox webhooks uids patterns flights backoff match providers allowance"
-        " verdicts pace traffic ways consents bearing"
+        "__init__ errors kinds model mails outbox webhooks uids patterns flights backoff match providers causes"
+        " allowance verdicts pace traffic ways consents bearing"
     ),
     "sections settings logs metrics net clock notify logins budgets outward spool certificates proxies sources",
     "imap smtp mail post oauth bus store vault handover discover",
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
-        " probe flags indexer poster receiver sweeper services beat sweep following ahead declared survey"
-        " tokens visits granting resealing metering quota renewal"
+        " probe evidence roundtrip flags indexer poster receiver sweeper services beat sweep following ahead declared"
+        " survey tokens visits granting resealing metering quota renewal"
     ),
     "api scrape",
     "dashboard",

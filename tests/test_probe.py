@@ -86,9 +86,9 @@ async def stall(conversation: Conversation, _tag: str = "") -> None:
 @pytest.mark.parametrize(
     ("listener", "tls", "names"),
     [
-        ("tls", Tls.IMPLICIT, ["connect", "tls", "greeting", "login", "select", "idle"]),
-        ("starttls", Tls.STARTTLS, ["connect", "greeting", "tls", "login", "select", "idle"]),
-        ("no_tls", Tls.NONE, ["connect", "greeting", "login", "select", "idle"]),
+        ("tls", Tls.IMPLICIT, ["tls", "greeting"]),
+        ("starttls", Tls.STARTTLS, ["greeting", "tls"]),
+        ("no_tls", Tls.NONE, ["greeting"]),
     ],
 )
 async def test_every_step_of_a_good_connection_is_shown(
@@ -96,8 +96,17 @@ async def test_every_step_of_a_good_connection_is_shown(
 ) -> None:
     user = dovecot.user(password=PASSWORD)
     steps = await probed(account(getattr(dovecot, listener), user, tls), Settings(state_dir=tmp_path))
-    assert [step.name for step in steps] == names
-    assert all(step.ok and not step.cause and not step.fix for step in steps)
+    assert [step.name for step in steps] == ["resolve", "connect", *names, "capabilities", "login", "select", "idle"]
+    assert all(step.ok and not step.cause and not step.fix and not step.diagnosis for step in steps)
+    told = {step.name: step.detail for step in steps}
+    assert told["resolve"] == getattr(dovecot, listener).host
+    if tls is not Tls.NONE:
+        assert told["tls"].startswith("TLSv1.3; certificate of ")
+        assert told["tls"].endswith(trusted.good.pin)
+    assert "IMAP4REV1" in told["capabilities"]
+    assert told["login"] == "PLAIN"
+    assert told["select"] == "INBOX: 0 messages, about 0 bytes"
+    assert told["idle"] == "offered: IDLE, NOTIFY, CONDSTORE, QRESYNC"
 
 
 @pytest.mark.parametrize(
@@ -154,14 +163,14 @@ async def test_port_that_says_nothing_fails_at_the_greeting_or_tls(settings: Set
 
 @pytest.mark.parametrize("fault", [drop, stall, says(b"* 1 EXISTS\r\nTAG WHAT\r\n"), says(b"TAG BAD what\r\n")])
 @pytest.mark.parametrize(
-    ("command", "name"), [("CAPABILITY", "greeting"), ("AUTHENTICATE", "login"), ("EXAMINE", "select")]
+    ("command", "name"), [("CAPABILITY", "capabilities"), ("AUTHENTICATE", "login"), ("EXAMINE", "select")]
 )
 async def test_server_that_breaks_off_fails_at_the_step_under_way(
     settings: Settings, command: str, name: str, fault: Reply
 ) -> None:
     async with serving(1) as (mailbox, port):
         mailbox.answers[command] = fault
-        assert failed(await probed(on_port(port), settings)).name in (name, "login" if name == "greeting" else name)
+        assert failed(await probed(on_port(port), settings)).name == name
 
 
 async def test_server_without_idle_passes_and_is_said_to_be_polled(settings: Settings) -> None:
@@ -169,6 +178,37 @@ async def test_server_without_idle_passes_and_is_said_to_be_polled(settings: Set
         steps = await probed(on_port(port), settings)
     assert steps[-1].ok
     assert "polled" in steps[-1].detail
+
+
+async def test_size_of_a_mailbox_is_counted_by_the_server(
+    dovecot: Dovecot, trusted: Certificates, tmp_path: Path
+) -> None:
+    user = dovecot.user(password=PASSWORD)
+    await asyncio.to_thread(dovecot.append, user, b"Subject: a\r\n\r\n" + b"x" * 200_000 + b"\r\n")
+    steps = await probed(account(dovecot.starttls, user, Tls.STARTTLS), Settings(state_dir=tmp_path))
+    assert steps[-2].detail == "INBOX: 1 message, about 0.2 MB"
+
+
+async def test_size_of_a_mailbox_is_estimated_from_its_newest_mails(settings: Settings) -> None:
+    async with serving(*range(1, 301)) as (mailbox, port):
+        mailbox.answers["FETCH"] = says(
+            b"* 300 FETCH (RFC822.SIZE 2000)\r\n* 299 FETCH (RFC822.SIZE 4000)\r\nTAG OK x\r\n"
+        )
+        steps = await probed(on_port(port), settings)
+    assert "FETCH 201:300 (RFC822.SIZE)" in mailbox.lines
+    assert steps[-2].detail == "INBOX: 300 messages, about 0.9 MB"
+
+
+async def test_steps_are_told_while_the_test_goes_on(settings: Settings) -> None:
+    """The greeting is shown before the login, which hangs, is over."""
+    async with serving(1) as (mailbox, port):
+        mailbox.answers["AUTHENTICATE"] = stall
+        async for step in probe(on_port(port), settings, lambda _line: None):
+            if step.name == "capabilities":
+                assert mailbox.open == 1
+                break
+        else:
+            raise AssertionError("it was not told")
 
 
 async def test_probe_that_is_left_early_closes_its_connection(settings: Settings) -> None:
@@ -191,10 +231,13 @@ def smtp_account(server: SmtpServer, **changed: Any) -> Account:
 
 async def test_good_smtp_connection_passes(smtp: SmtpServer, trusted: Certificates, settings: Settings) -> None:
     steps = await probed(smtp_account(smtp), settings)
-    names = ["connect", "greeting", "ehlo", "tls", "login"]
+    names = ["resolve", "connect", "greeting", "ehlo", "tls", "login", "size"]
     assert [(step.name, step.ok) for step in steps] == [(name, True) for name in names]
-    assert "50000000" in steps[2].detail
-    assert "TLSv1" in steps[3].detail
+    assert "50000000" in steps[3].detail
+    assert steps[4].detail.startswith("TLSv1")
+    assert steps[4].detail.endswith(trusted.good.pin)
+    assert steps[5].detail.startswith("PLAIN: 235")
+    assert steps[6].detail == "mails of up to 50.0 MB"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import hashlib
 import re
 import ssl
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from inboxd.errors import Invalid, PinRefused
 from inboxd.model import Account
 from inboxd.ways import ServerCertificate
 
+Seen = Callable[[ServerCertificate], None]
 PREFIX: Final = "sha256:"
 _MOST_BYTES: Final = 4 << 20  # a file of all the world's authorities has 300 KB
 _HEX: Final = re.compile(r"[0-9a-f]{64}")

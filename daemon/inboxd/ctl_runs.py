@@ -24,6 +24,7 @@ from inboxd.ctl_command import (
 from inboxd.ctl_follow import progress_bar
 from inboxd.ctl_print import GAP, duration, neutral, note, parse_moment, print_json_line, say, size
 
+_TITLES = {"roundtrip": "ROUND TRIP"}
 _MARKS = {True: ("✓", "green"), False: ("✗", "red")}
 _BACK = re.compile(r"(\d{1,5})\s*(min|[mhdw])")
 _BACK_UNITS = {"m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -33,28 +34,40 @@ _BACK_UNITS = {"m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w":
 @connector_argument
 @click.option("--imap", is_flag=True, help="Test receiving only.")
 @click.option("--smtp", is_flag=True, help="Test sending only.")
+@click.option("--roundtrip", is_flag=True, help="Then send a mail to the connector itself, and time its way back.")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 3600), metavar="SECONDS", help="Wait for it so long; 60 by default."
+)
 @pass_control
-def test(control: Control, name: str, imap: bool, smtp: bool) -> None:
+def test(control: Control, name: str, imap: bool, smtp: bool, roundtrip: bool, seconds: float | None) -> None:
     """Try a connector's servers step by step.
 
-    What fails is shown in the server's words, with the likely cause and what to do about it.
+    What fails is shown in the server's words, with the likely cause and what to do about it. The mail of a round trip
+    stays in the mailbox; the copy stored here is deleted again.
     """
+    if roundtrip and imap != smtp:
+        raise click.UsageError("a round trip needs both halves: leave --imap and --smtp out")
+    if seconds is not None and not roundtrip:
+        raise click.UsageError("--seconds says how long a --roundtrip may take")
     client = control.client
     row = find_connector(client, name)
     kind = "both" if imap == smtp else ("imap" if imap else "smtp")
     steps: list[Row] = []
-    for step in client.stream("POST", f"/control/connectors/{row['id']}/test", kind=kind):
+    asked = {"kind": kind, "roundtrip": roundtrip or None, "seconds": seconds}
+    for step in client.stream("POST", f"/control/connectors/{row['id']}/test", **asked):
         if control.json:
             print_json_line(step)
         else:
             if not steps or steps[-1]["kind"] != step["kind"]:
-                say(str(step["kind"]).upper(), bold=True)
+                say(_TITLES.get(step["kind"]) or str(step["kind"]).upper(), bold=True)
             _print_step(step)
         steps.append(step)
     if not steps:
         raise Failure(f"{label(row)} has no {'mail' if kind == 'both' else kind.upper()} server to test")
     if failed := sum(not step["ok"] for step in steps):
         raise Failure(f"{label(row)}: {failed} of {len(steps)} steps failed")
+    if not control.json:
+        say(f"{label(row)} works: {len(steps)} steps in {sum(step['seconds'] for step in steps):.1f} s")
 
 
 def _print_step(step: Row) -> None:

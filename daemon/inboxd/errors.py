@@ -287,6 +287,12 @@ class SendUnknown(MailServerError):
     reason = "unknown"
 
 
+class Late(InboxdError):
+    """A mail that was on its way has not come where it should, in time."""
+
+    retry = True
+
+
 class Unparsable(InboxdError):
     """The bytes of a mail defeated every parser. The bytes are kept all the same."""
 

@@ -328,7 +328,10 @@ class SyncReport:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a staged connection test. `seconds` is its duration; `cause` and `fix` are set when it failed."""
+    """One step of a staged connection test. `seconds` is its duration.
+
+    `cause` and `fix` are set when it failed, and so is `diagnosis`, the name of what went wrong.
+    """
 
     name: str
     ok: bool
@@ -336,3 +339,4 @@ class Step:
     detail: str = ""
     cause: str = ""
     fix: str = ""
+    diagnosis: str = ""

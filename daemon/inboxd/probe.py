@@ -2,104 +2,61 @@
 
 from __future__ import annotations
 
+import asyncio
+import difflib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Final, final
 
 from inboxd import net
 from inboxd.budgets import Budgets, Purpose
-from inboxd.errors import AuthRefused, InboxdError, Insecure, Invalid, MailServerError, Throttled, TlsFailed
+from inboxd.causes import Failure, diagnose
+from inboxd.errors import InboxdError, Invalid, MailboxRefused, MailServerError, Stalled
+from inboxd.evidence import gathered
+from inboxd.imap.measure import size_bytes
 from inboxd.imap.opening import open_session as open_imap
+from inboxd.imap.session import Session
 from inboxd.model import Account, Kind, Step, Tls
 from inboxd.settings import Settings
 from inboxd.smtp.opening import open_session as open_smtp
 from inboxd.sources import with_password
 from inboxd.sync import search
 from inboxd.tokens import Tokens
+from inboxd.ways import ServerCertificate
 
 Trace = Callable[[str], None]
+Tell = Callable[[Step], None]
 
-# Which stage of an error belongs to which step of the test, and what most often causes it.
-_CAUSES: Final[dict[str, tuple[str, str, str]]] = {
-    "credential": (
-        "credential",
-        "the place that holds the password cannot be read, or the settings do not allow it",
-        "put the password there, or correct the source; see credentials in the settings",
-    ),
-    "proxy": (
-        "proxy",
-        "the proxy is down, wants another login, or does not let this server be reached",
-        "check the proxy's address, user name and password, and what it allows",
-    ),
-    "token": (
-        "login",
-        "the OAuth2 provider gives no token for this mailbox",
-        "log in again with inboxctl oauth login, or wait if the provider is away",
-    ),
-    "resolve": ("resolve", "the host name is misspelt, or this machine cannot resolve names", "check the host name"),
-    "connect": ("connect", "wrong port, a firewall, or the server is down", "check host and port, then the firewall"),
-    "tls": (
-        "tls",
-        "wrong TLS mode for the port, or a certificate that cannot be verified",
-        "use implicit TLS on 993 and 465, STARTTLS on 143 and 587; mend the certificate or its host name",
-    ),
-    "starttls": ("tls", "the server offers no STARTTLS on this port", "use implicit TLS (993, 465) or another server"),
-    "greeting": ("greeting", "the port speaks another protocol or TLS, or the server is overloaded", "check the port"),
-    "ehlo": ("ehlo", "the server refuses this client's name or address", "set localHostName to a name it accepts"),
-    "login": (
-        "login",
-        "wrong user name or password; many providers want an app password, or IMAP switched on",
-        "make an app password at the provider, or correct the user name and password",
-    ),
-    "auth": (
-        "login",
-        "wrong user name or password, or the provider forbids password login over SMTP",
-        "make an app password at the provider, or correct the user name and password",
-    ),
-    "search": (
-        "search",
-        "the server does not understand the search terms",
-        "correct the search terms, or remove them",
-    ),
-    "select": ("select", "the mailbox does not exist under that name", "correct the folder's name"),
-    "examine": ("select", "the server does not open the mailbox now", "try again later, or choose another folder"),
+# At which step of the test an error with this stage happened, where the two have different names.
+_STEPS: Final = {
+    "token": "login",
+    "starttls": "tls",
+    "auth": "login",
+    "authenticate": "login",
+    "examine": "select",
+    "greeting": "greeting",
 }
+_NAMES: Final = frozenset(
+    {"credential", "proxy", "resolve", "connect", "tls", "greeting", "ehlo", "login", "select", "search"}
+)
 _FIELDS: Final = {"folder": "select", "username": "login", "mechanisms": "login", "local_host_name": "ehlo"}
-_BROKEN_OFF: Final = (
-    "the server broke off, was silent for too long, or did not follow the protocol",
-    "try again later; if it stays so, read the log and ask whoever runs the server",
-)
-_CERTIFICATE: Final = (
-    "the certificate cannot be verified: expired, made for another name, or from an unknown authority",
-    "mend the certificate, or use the host name it was made for; sslTrust is for servers you know",
-)
-_MECHANISM: Final = (
-    "the server offers none of the ways to log in that are allowed here",
-    "allow another mechanism, or use TLS if the server wants it first; some providers take OAuth2 alone",
-)
-# What the kind of failure says, where it says more than its stage.
-_KINDS: Final[dict[type[InboxdError], tuple[str, str]]] = {
-    Insecure: ("the password would cross the network in clear", "use implicit TLS or STARTTLS"),
-    Throttled: (
-        "the server is busy, or allows no more connections for this account or address",
-        "wait a while and try again; close other mail programs on this account",
-    ),
+_BEFORE: Final = ("credential", "resolve", "connect")
+_IMAP_AFTER: Final = ("login", "select", "search", "idle")
+_ORDERS: Final = {
+    (Kind.IMAP, Tls.IMPLICIT): (*_BEFORE, "tls", "greeting", "capabilities", *_IMAP_AFTER),
+    (Kind.IMAP, Tls.STARTTLS): (*_BEFORE, "greeting", "tls", "capabilities", *_IMAP_AFTER),
+    (Kind.IMAP, Tls.NONE): (*_BEFORE, "greeting", "capabilities", *_IMAP_AFTER),
+    (Kind.SMTP, Tls.IMPLICIT): (*_BEFORE, "tls", "greeting", "ehlo", "login", "size"),
+    (Kind.SMTP, Tls.STARTTLS): (*_BEFORE, "greeting", "ehlo", "tls", "login", "size"),
+    (Kind.SMTP, Tls.NONE): (*_BEFORE, "greeting", "ehlo", "login", "size"),
 }
-_IMAP_ORDER: Final = {
-    Tls.IMPLICIT: ("connect", "tls", "greeting", "login", "select", "search", "idle"),
-    Tls.STARTTLS: ("connect", "greeting", "tls", "login", "select", "search", "idle"),
-    Tls.NONE: ("connect", "greeting", "login", "select", "search", "idle"),
-}
-_SMTP_ORDER: Final = {
-    Tls.IMPLICIT: ("connect", "tls", "greeting", "ehlo", "login"),
-    Tls.STARTTLS: ("connect", "greeting", "ehlo", "tls", "login"),
-    Tls.NONE: ("connect", "greeting", "ehlo", "login"),
-}
-_ORDERS: Final = {Kind.IMAP: _IMAP_ORDER, Kind.SMTP: _SMTP_ORDER}
 # How the trace of an SMTP session shows that a step is done; each counts the first time.
 _SMTP_MARKS: Final = {"TLS: ": "tls", "S: 220": "greeting", "S: 250": "ehlo", "S: 235": "login"}
+# What makes mail come sooner and changes cheaper to follow, in the order it is told.
+_EXTENSIONS: Final = ("IDLE", "NOTIFY", "CONDSTORE", "QRESYNC")
+_NEAR: Final = 5
+_LIKE: Final = 0.4
 
 
 async def probe(
@@ -109,127 +66,196 @@ async def probe(
     tokens: Tokens | None = None,
     budgets: Budgets | None = None,
 ) -> AsyncIterator[Step]:
-    """Test an account step by step; stops after the first step that fails. Never raises for what a server does.
+    """Test an account step by step, each told when it is done; stops after the first step that fails.
 
-    With a grant it logs in by one of its `tokens`. `budgets`: an IMAP connection takes its place from its account's.
+    Never raises for what a server does. With a grant it logs in by one of its `tokens`. `budgets`: an IMAP connection
+    takes its place from its account's.
     """
-    walk = _probe_smtp if account.kind is Kind.SMTP else partial(_probe_placed, budgets or Budgets(settings.imap))
-    clock = _Clock(_ORDERS[account.kind][account.tls])
-    try:
-        account = await with_password(account, settings.credentials)
-        if tokens is not None:
-            account = await tokens.dressed(account)
-        async with _closing(walk(account, settings, trace, clock)) as steps:
-            async for step in steps:
-                yield step
-    except InboxdError as error:
-        for step in clock.noted():
+    walk = _Walk(account, settings, trace, tokens, budgets or Budgets(settings.imap))
+    async with aclosing(told(walk.go)) as steps:
+        async for step in steps:
             yield step
-        yield _failed(error, clock)
 
 
-class _Clock:
-    def __init__(self, order: tuple[str, ...]) -> None:
+async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[Step]:
+    """The steps that `work` tells, as they come. Whoever leaves early ends it."""
+    steps: asyncio.Queue[Step | None] = asyncio.Queue()
+
+    async def run() -> None:
+        try:
+            await work(steps.put_nowait)
+        finally:
+            steps.put_nowait(None)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run())
+        while (step := await steps.get()) is not None:
+            yield step
+
+
+def step_at(error: InboxdError, under_way: str) -> str:
+    """The step that failed. What went wrong with the connection itself did so at the step under way."""
+    if isinstance(error, Invalid):
+        return _FIELDS.get(error.field, under_way)
+    stage = error.stage if isinstance(error, MailServerError) else ""
+    if isinstance(error, Stalled) and stage == "greeting":
+        return under_way
+    return stage if stage in _NAMES else _STEPS.get(stage, under_way)
+
+
+@final
+class _Walk:
+    """One test on its way: what is under way, since when, and what was seen so far."""
+
+    def __init__(
+        self, account: Account, settings: Settings, trace: Trace, tokens: Tokens | None, budgets: Budgets
+    ) -> None:
+        self._account = account
+        self._tokens = tokens
+        self._budgets = budgets
+        self._settings = settings
+        self._trace = trace
+        self._tell: Tell = lambda _step: None
+        self._order = _ORDERS[account.kind, account.tls]
+        self._under_way = self._order[0]
         self._began = time.monotonic()
-        self._order = order
-        self._noted: list[Step] = []
-        self.under_way = order[0]
+        self._certificate: ServerCertificate | None = None
+        self._near: tuple[str, ...] = ()
 
-    def lap(self) -> float:
+    async def go(self, tell: Tell) -> None:
+        """Take the steps and tell each."""
+        self._tell = tell
+        walk = self._placed if self._account.kind is Kind.IMAP else self._smtp
+        try:
+            account = await with_password(self._account, self._settings.credentials)
+            if account.password_source:
+                self._done("credential", "the password was read where it is kept")
+            if self._tokens is not None:
+                account = await self._tokens.dressed(account)
+            await walk(account)
+        except InboxdError as error:
+            step, seconds = step_at(error, self._under_way), self._lap()
+            failure = Failure(step, error, self._account, self._certificate, near=self._near)
+            name, cause, fix = diagnose(await gathered(failure, self._settings))
+            tell(Step(step, ok=False, seconds=seconds, detail=str(error), cause=cause, fix=fix, diagnosis=name))
+
+    async def _placed(self, account: Account) -> None:
+        budget = self._budgets.of(account.host, account.username)
+        async with budget.place(Purpose.DIRECT):
+            await budget.login()
+            await self._imap(account)
+
+    def _lap(self) -> float:
         """Seconds since the last lap."""
         now = time.monotonic()
         passed, self._began = now - self._began, now
         return passed
 
-    def done(self, name: str, detail: str) -> Step:
+    def _done(self, name: str, detail: str) -> None:
         """A step that went well, now."""
-        self.under_way = self._order[min(self._order.index(name) + 1, len(self._order) - 1)]
-        return Step(name, ok=True, seconds=self.lap(), detail=detail)
+        self._under_way = self._order[min(self._order.index(name) + 1, len(self._order) - 1)]
+        self._tell(Step(name, ok=True, seconds=self._lap(), detail=detail))
 
-    def note(self, name: str, detail: str) -> None:
-        """Keep such a step for `noted`."""
-        self._noted.append(self.done(name, detail))
+    def _see(self, certificate: ServerCertificate) -> None:
+        self._certificate = certificate
 
-    def noted(self) -> list[Step]:
-        """The steps kept since last asked."""
-        steps, self._noted = self._noted, []
-        return steps
+    def _reached(self, name: str, detail: str) -> None:
+        """What a session tells while it opens."""
+        self._done(name, _described(detail, self._certificate) if name == "tls" else detail)
+
+    async def _connect(self, account: Account, seconds: float) -> net.socket.socket:
+        proxy = account.proxy
+        self._under_way = "connect" if proxy is not None else "resolve"
+        if proxy is None:
+            found = await _resolved(account, seconds)
+            self._done("resolve", ", ".join(found))
+        plain = self._settings.network.allow_plaintext
+        sock = await net.connect_account(account, seconds, allow_plaintext=plain)
+        way = f", through the proxy {proxy.host} port {proxy.port}" if proxy is not None else ""
+        self._done("connect", f"{account.host} port {account.port}{way}")
+        return sock
+
+    # --- IMAP ---------------------------------------------------------------------------------------------------------
+
+    async def _imap(self, account: Account) -> None:
+        limits, context = self._settings.imap, net.tls_context(account)
+        sock = await self._connect(account, limits.connect_seconds)
+        async with open_imap(sock, account, limits, context, self._trace, self._reached, seen=self._see) as session:
+            await self._select(session, account.select_folder)
+            if account.search_terms:
+                found = await search(session, account.search_terms)
+                self._done("search", f"{len(found)} of them match {account.search_terms}")
+            self._done("idle", _offered(session.capabilities))
+            await session.log_out()
+
+    async def _select(self, session: Session, name: str) -> None:
+        try:
+            mailbox = await session.examine(name)
+        except MailboxRefused:
+            with suppress(MailServerError):
+                self._near = _most_like(name, [one.name for one in await session.mailboxes() if one.selectable])
+            raise
+        size = await size_bytes(session, mailbox)
+        about = f", about {_megabytes(size)}" if size is not None else ""
+        count = f"{mailbox.exists} message{'' if mailbox.exists == 1 else 's'}"
+        self._done("select", f"{mailbox.name}: {count}{about}")
+
+    # --- SMTP ---------------------------------------------------------------------------------------------------------
+
+    async def _smtp(self, account: Account) -> None:
+        limits, context = self._settings.smtp, net.tls_context(account)
+        sock = await self._connect(account, limits.connect_seconds)
+        heard, mechanism = set[str](), ""
+
+        def listen(line: str) -> None:
+            nonlocal mechanism
+            self._trace(line)
+            if line.startswith("C: AUTH "):
+                mechanism = line.split()[2]
+            name = next((name for mark, name in _SMTP_MARKS.items() if line.startswith(mark)), None)
+            if name is not None and name not in heard:
+                heard.add(name)
+                said = line.partition(": ")[2]
+                self._reached(name, f"{mechanism}: {said}" if name == "login" else said)
+
+        async with open_smtp(sock, account, limits, context, listen, self._see) as session:
+            if "login" not in heard:
+                self._done("login", "no user name is set: mail is handed over without a login")
+            size = session.size_limit
+            self._done("size", f"mails of up to {_megabytes(size)}" if size else "the server names no limit")
 
 
-@asynccontextmanager
-async def _closing(steps: AsyncGenerator[Step]) -> AsyncGenerator[AsyncGenerator[Step]]:
+async def _resolved(account: Account, seconds: float) -> list[str]:
     try:
-        yield steps
-    finally:
-        await steps.aclose()
+        async with asyncio.timeout(seconds):
+            found = await net.resolve(account.host, account.port)
+    except TimeoutError as error:
+        raise Stalled("resolve", f"the host name {account.host!r} did not resolve within {seconds:g} s") from error
+    return list(dict.fromkeys(address[4][0] for address in found))
 
 
-def _failed(error: InboxdError, clock: _Clock) -> Step:
-    stage = clock.under_way
-    if isinstance(error, MailServerError):
-        stage = error.stage
-    elif isinstance(error, Invalid):
-        stage = _FIELDS.get(error.field, stage)
-    if stage not in _CAUSES and clock.under_way in ("tls", "greeting"):
-        stage = clock.under_way
-    name, cause, fix = _CAUSES.get(stage, (clock.under_way, *_BROKEN_OFF))
-    cause, fix = _of_kind(error) or (cause, fix)
-    return Step(name, ok=False, seconds=clock.lap(), detail=str(error), cause=cause, fix=fix)
+def _described(version: str, certificate: ServerCertificate | None) -> str:
+    if certificate is None:
+        return version
+    until = f"{certificate.valid_until:%Y-%m-%d}" if certificate.valid_until is not None else "an unknown date"
+    whose = certificate.subject or ", ".join(certificate.names[:3]) or "an unnamed server"
+    return f"{version}; certificate of {whose}, valid until {until}, {certificate.pin}"
 
 
-def _of_kind(error: InboxdError) -> tuple[str, str] | None:
-    if isinstance(error, TlsFailed) and "certificate" in str(error):
-        return _CERTIFICATE
-    if isinstance(error, AuthRefused) and not error.reply and error.stage != "token":
-        return _MECHANISM
-    return next((words for kind, words in _KINDS.items() if isinstance(error, kind)), None)
+def _offered(capabilities: frozenset[str]) -> str:
+    there = [name for name in _EXTENSIONS if name in capabilities]
+    missing = [name for name in _EXTENSIONS if name not in capabilities]
+    told = [f"offered: {', '.join(there)}"] if there else []
+    told += [f"not offered: {', '.join(missing)}"] if missing else []
+    return "; ".join(told) + ("" if "IDLE" in there else "; mail is polled for")
 
 
-async def _probe_placed(
-    budgets: Budgets, account: Account, settings: Settings, trace: Trace, clock: _Clock
-) -> AsyncGenerator[Step]:
-    budget = budgets.of(account.host, account.username)
-    async with budget.place(Purpose.DIRECT):
-        await budget.login()
-        async with _closing(_probe_imap(account, settings, trace, clock)) as steps:
-            async for step in steps:
-                yield step
+def _most_like(name: str, names: list[str]) -> tuple[str, ...]:
+    """The names most like this one; without any, the first of them."""
+    folded = {one.casefold(): one for one in reversed(names)}
+    like = difflib.get_close_matches(name.casefold(), folded, _NEAR, _LIKE)
+    return tuple(folded[one] for one in like) or tuple(names[:_NEAR])
 
 
-async def _probe_imap(account: Account, settings: Settings, trace: Trace, clock: _Clock) -> AsyncGenerator[Step]:
-    limits, context = settings.imap, net.tls_context(account)
-    sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=settings.network.allow_plaintext)
-    yield clock.done("connect", f"{account.host} port {account.port}")
-    async with open_imap(sock, account, limits, context, trace, clock.note) as session:
-        for step in clock.noted():
-            yield step
-        mailbox = await session.examine(account.select_folder)
-        yield clock.done("select", f"{mailbox.name}: {mailbox.exists} messages")
-        if account.search_terms:
-            found = await search(session, account.search_terms)
-            yield clock.done("search", f"{len(found)} of them match {account.search_terms}")
-        offered = "IDLE" in session.capabilities
-        yield clock.done("idle", "offered" if offered else "not offered: mail is polled for")
-        await session.log_out()
-
-
-async def _probe_smtp(account: Account, settings: Settings, trace: Trace, clock: _Clock) -> AsyncGenerator[Step]:
-    limits, context = settings.smtp, net.tls_context(account)
-    sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=settings.network.allow_plaintext)
-    yield clock.done("connect", f"{account.host} port {account.port}")
-    heard: set[str] = set()
-
-    def listen(line: str) -> None:
-        trace(line)
-        name = next((name for mark, name in _SMTP_MARKS.items() if line.startswith(mark)), None)
-        if name is not None and name not in heard:
-            heard.add(name)
-            clock.note(name, line.partition(": ")[2])
-
-    async with open_smtp(sock, account, limits, context, listen) as session:
-        for step in clock.noted():
-            yield step
-        if "login" not in heard:
-            yield clock.done("login", "no user name is set: mail is handed over without a login")
-        if session.size_limit:
-            trace(f"the server takes mails of up to {session.size_limit} bytes")
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count:,} bytes"

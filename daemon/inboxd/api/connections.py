@@ -229,7 +229,11 @@ async def _unstored(services: Services, wish: Wish) -> Account:
 
 async def _probe(services: Services, account: Account) -> tuple[list[Step], list[str]]:
     logs: deque[str] = deque(maxlen=_LOG_LINES)
-    steps = [step async for step in probe(account, services.settings, logs.append, services.tokens, services.budgets)]
+    steps: list[Step] = []
+    walk = probe(account, services.settings, logs.append, services.tokens, services.budgets)
+    async for step in walk:
+        steps.append(step)
+        logs.append(f"step {step.name}: {'ok' if step.ok else 'failed'} after {step.seconds:.2f} s: {step.detail}")
     return steps, list(logs)
 
 

@@ -38,6 +38,7 @@ from inboxd.matching import LOOK_BACK
 from inboxd.model import Connector, ConnectorId, InboxId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
 from inboxd.outbox import Once
 from inboxd.probe import probe
+from inboxd.roundtrip import roundtrip
 from inboxd.services import Services
 from inboxd.settings import mask_url
 from inboxd.store import connectors, inboxes, keys, messages, outbox_list, sent
@@ -179,15 +180,24 @@ class _Latest:
 
 
 async def test(services: Services, id: ConnectorId, query: ProbeQuery, emit: Emit) -> None:
-    """A line for each step of testing the stored connections; none for a connection that is not there."""
+    """A line for each step of testing the stored connections; none for a connection that is not there.
+
+    With `roundtrip`, when all went well, also for those of a mail that the connector sends to itself. Conflict when it
+    cannot, for want of a connection or an address.
+    """
     await connectors.get(services.store, id)
+    works = True
     for kind in query.kinds():
         connection = await connectors.connection(services.store, id, kind)
         if connection is not None:
             account = open_account(services.vault, connection)
             walk = probe(account, services.settings, lambda _line: None, services.tokens, services.budgets)
             async for step in walk:
+                works = works and step.ok
                 await emit(StepLine.of(kind, step))
+    if query.roundtrip and works:
+        async for step in roundtrip(services, id, lambda _line: None, query.seconds):
+            await emit(StepLine.of(None, step))
 
 
 async def send_email(services: Services, id: ConnectorId, body: ControlSend, once: Once | None) -> SentEmailDto:

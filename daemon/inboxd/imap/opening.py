@@ -13,7 +13,7 @@ from typing import Final, final
 
 from inboxd import __version__, metrics, providers
 from inboxd.bearing import bearing
-from inboxd.certificates import check_pin
+from inboxd.certificates import Seen, check_pin, shown
 from inboxd.errors import (
     AuthRefused,
     CommandRefused,
@@ -51,16 +51,18 @@ async def open_session(
     trace: Trace | None = None,
     reached: Reached = _ignore,
     folder: Path | None = None,
+    seen: Seen | None = None,
 ) -> AsyncGenerator[Session]:
     """A logged-in session over a connected socket, which it takes over and closes.
 
-    `reached` hears of each stage done: tls, greeting, login, with what is worth telling. Large messages go to a file in
-    `folder` as they come, into memory without one. Raises MailServerError, each
+    `reached` hears of each stage done: tls, greeting, capabilities, login, with what is worth telling; `seen`, before,
+    of the certificate shown. Large messages go to a file in `folder` as they come, into memory without one. Raises
+    MailServerError, each
     with its stage: TlsFailed, TlsMissing, Insecure, AuthRefused, Throttled, Stalled, ConnectionLost, ProtocolError.
     """
     protocol = Protocol(trace, limits.max_message_bytes, folder)
     link = Link(protocol, account.host, limits.command_seconds)
-    opening = _Opening(link, account, reached)
+    opening = _Opening(link, account, reached, seen)
     metrics.SESSIONS.inc()
     try:
         try:
@@ -82,11 +84,12 @@ async def open_session(
 
 @final
 class _Opening:
-    def __init__(self, link: Link, account: Account, reached: Reached) -> None:
+    def __init__(self, link: Link, account: Account, reached: Reached, seen: Seen | None) -> None:
         self._link = link
         self._protocol = link.protocol
         self._account = account
         self._reached = reached
+        self._seen = seen
         self.capabilities: frozenset[str] = frozenset()
         self.tls: str | None = None
 
@@ -118,6 +121,7 @@ class _Opening:
         await self._ask_capabilities()
         if self._account.tls is Tls.STARTTLS and context is not None:
             await self._start_tls(context)
+        self._reached("capabilities", printable(" ".join(sorted(self.capabilities)).encode()))
 
     def _check_greeting(self, greeting: bytes) -> None:
         word, _, text = greeting.partition(b" ")
@@ -164,6 +168,8 @@ class _Opening:
         secured = transport.get_extra_info("ssl_object")
         check_pin(self._account, secured)
         self.tls = secured.version() if secured is not None else None
+        if self._seen is not None and (certificate := shown(secured)) is not None:
+            self._seen(certificate)
         if self.tls is not None:
             (transport.get_extra_info("peercert") or {}).clear()  # checked; a few KB kept as long as the session
             self._reached("tls", self.tls)

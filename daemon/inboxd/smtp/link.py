@@ -31,11 +31,19 @@ class Link:
     dropped: a late answer would be taken for the next one's. `tls` names the version, None in clear.
     """
 
-    def __init__(self, wire: Wire, account: Account, limits: SmtpSettings, trace: Trace) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        account: Account,
+        limits: SmtpSettings,
+        trace: Trace,
+        seen: certificates.Seen | None = None,
+    ) -> None:
         self.limits = limits
         self.trace = trace
         self.tls: str | None = None
         self.left = False
+        self._seen_certificate = seen
         self._wire = wire
         self._account = account
         self._host = account.host
@@ -123,6 +131,8 @@ class Link:
         if (channel := self._channel) is not None:
             certificates.check_pin(self._account, channel)
             self.tls = channel.version()
+            if self._seen_certificate is not None and (certificate := self.certificate) is not None:
+                self._seen_certificate(certificate)
             self.trace(f"TLS: {self.tls} {(channel.cipher() or ('',))[0]}")
 
     @property

@@ -16,6 +16,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from aiosmtplib.esmtp import parse_esmtp_extensions
 
 from inboxd import errors
+from inboxd.certificates import Seen
 from inboxd.errors import Invalid, MailServerError
 from inboxd.model import Account, Tls
 from inboxd.sections import SmtpSettings
@@ -32,10 +33,16 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}\Z")
 
 @asynccontextmanager
 async def open_session(
-    sock: socket.socket, account: Account, limits: SmtpSettings, context: ssl.SSLContext | None, trace: Trace
+    sock: socket.socket,
+    account: Account,
+    limits: SmtpSettings,
+    context: ssl.SSLContext | None,
+    trace: Trace,
+    seen: Seen | None = None,
 ) -> AsyncGenerator[Session]:
     """A session over a connected socket, secured and logged in as the account asks; it owns the socket from now on.
 
+    `seen` hears of the certificate shown, before the trace tells of TLS.
     Without a user name there is no login. A login in clear needs Tls.NONE and no context: whoever hands none over has
     decided that clear text is fine. TlsFailed, TlsMissing, Insecure, AuthRefused, Throttled, CommandRefused,
     ConnectionLost, Stalled, ProtocolError carry the stage; Invalid names a field of the account that cannot be used.
@@ -45,7 +52,7 @@ async def open_session(
         _check(account, context)
         refused.pop_all()
     wire = Wire()
-    link = Link(wire, account, limits, trace)
+    link = Link(wire, account, limits, trace, seen)
     try:
         implicit = account.tls is Tls.IMPLICIT
         async with link.stage("tls" if implicit else "connect", limits.connect_seconds):

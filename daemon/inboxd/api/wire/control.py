@@ -89,6 +89,8 @@ class WatchQuery(Request):
 
 class ProbeQuery(Request):
     kind: Literal["imap", "smtp", "both"] = "both"
+    roundtrip: bool = False
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
     def kinds(self) -> tuple[Kind, ...]:
         """The connections to test."""
@@ -262,27 +264,29 @@ class SyncLine(Sparse):
 
 
 class StepLine(Answer):
-    """A step of a connection test."""
+    """A step of a connection test, or of the mail that was sent to and fro after it."""
 
-    kind: Kind
+    kind: Literal["imap", "smtp", "roundtrip"]
     name: str
     ok: bool
     seconds: float
     detail: str
     cause: str
     fix: str
+    diagnosis: str
 
     @classmethod
-    def of(cls, kind: Kind, step: Step) -> Self:
-        """The wire form of a step."""
+    def of(cls, kind: Kind | None, step: Step) -> Self:
+        """The wire form of a step; None is the round trip."""
         return cls(
-            kind=kind,
+            kind=kind.value if kind is not None else "roundtrip",
             name=step.name,
             ok=step.ok,
             seconds=step.seconds,
             detail=step.detail,
             cause=step.cause,
             fix=step.fix,
+            diagnosis=step.diagnosis,
         )
 
 
