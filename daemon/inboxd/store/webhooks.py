@@ -45,6 +45,17 @@ async def page(store: Store, chosen: WebhookFilter, window: Window) -> Page[Webh
     return await store.read(look)
 
 
+async def failing(store: Store, most: int) -> list[Webhook]:
+    """The enabled webhooks whose last tries failed, the worst first; `most` at most."""
+    failed = select(WEBHOOKS).where(WEBHOOKS.c.failures > 0, WEBHOOKS.c.enabled.is_(True))
+    worst = failed.order_by(WEBHOOKS.c.failures.desc(), WEBHOOKS.c.seq).limit(most)
+
+    async def look(connection: AsyncConnection) -> list[Webhook]:
+        return [record_of(Webhook, row) for row in (await connection.execute(worst)).mappings()]
+
+    return await store.read(look)
+
+
 async def change(store: Store, webhook: Webhook) -> Webhook:
     """Put the webhook in place of the stored one, which begins anew: healthy, and what waits is due now.
 
