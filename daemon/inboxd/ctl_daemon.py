@@ -110,7 +110,8 @@ def dashboard(control: Control, url: str | None) -> None:
         raise BadInput(f"--url: {url!r} is no address of a site; write it like https://mail.example.org")
     answer = control.client.call("POST", "/ui/invite")
     if url is not None:
-        answer["link"] = url.rstrip("/") + urlsplit(answer["link"])._replace(scheme="", netloc="").geturl()
+        link = urlsplit(str(answer["link"]))
+        answer["link"] = f"{url.rstrip('/')}{link.path}?{link.query}"
     control.tell(answer, _print_link)
 
 

@@ -57,9 +57,8 @@ async def show(visit: Visit) -> Shown:
 
 def _spans(history: tuple[Status, ...]) -> list[tuple[Status, float]]:
     """The states with how many seconds each lasted, the newest first."""
-    ends = [*(one.since for one in history[1:]), utc_now()]
-    spans = [(one, (end - one.since).total_seconds()) for one, end in zip(history, ends, strict=True)]
-    return spans[::-1]
+    ends = (*(one.since for one in history[1:]), utc_now())
+    return [(one, (ends[at] - one.since).total_seconds()) for at, one in reversed(list(enumerate(history)))]
 
 
 async def show_event(visit: Visit) -> Shown:

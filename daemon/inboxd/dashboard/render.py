@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -96,6 +97,11 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
+def sh(word: str) -> str:
+    """The word as a shell is to be given it."""
+    return shlex.quote(word)
+
+
 def bars(counts: Sequence[float], width: int = 120, height: int = 28) -> str:
     """A small bar chart of one row of numbers, as inline SVG; a hundred of them make no large page."""
     most = max(counts, default=0) or 1
@@ -130,6 +136,6 @@ _ENVIRONMENT: Final = Environment(
     lstrip_blocks=True,
 )
 _FILTERS: Final[tuple[Callable[..., str], ...]] = (
-    duration, size, number, ago, span, until, clock, brief, plural, bars, curve,
+    duration, size, number, ago, span, until, clock, brief, plural, sh, bars, curve,
 )  # fmt: skip
 _ENVIRONMENT.filters |= {one.__name__: one for one in _FILTERS}  # pyright: ignore[reportAttributeAccessIssue]

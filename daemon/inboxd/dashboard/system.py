@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from typing import Final
+from typing import Final, cast
 
 from inboxd import __version__, metrics
 from inboxd.api import control
 from inboxd.api.gate import KEY_ID
 from inboxd.api.wire import codec
+from inboxd.api.wire.codec import MisfitError
 from inboxd.api.wire.control import CreatedKey, NewKey
 from inboxd.dashboard.page import Moved, Shown, Visit
-from inboxd.errors import Invalid, NotFound
+from inboxd.errors import NotFound
 from inboxd.model import KeyId, utc_now
 from inboxd.settings import mask_url
 from inboxd.store import deliveries, keys, outbox_list, tallies, webhooks
@@ -29,8 +30,8 @@ async def show(visit: Visit) -> Shown:
 async def create_key(visit: Visit) -> Shown:
     """Make an API key, which this answer shows, and no other."""
     try:
-        body = codec.read(NewKey, {"name": visit.given("name")})
-    except Invalid as error:
+        body = cast("NewKey", codec.read(NewKey, {"name": visit.given("name")}))
+    except MisfitError as error:
         return await _shown(visit, mistake=str(error))
     return await _shown(visit, made=await control.create_key(visit.services, body))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, final
 
-from sqlalchemy import Integer, case, cast, func, select, text
+from sqlalchemy import case, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.model import ConnectorId, InboxId
@@ -50,7 +50,7 @@ async def by_hour(store: Store, until: datetime, hours: int) -> dict[InboxId, li
     """How many messages came in each of the last `hours` hours, the oldest first; inboxes without any are left out."""
     since = until - hours * _HOUR
     start = microseconds_of(since)
-    hour = cast((cast(MESSAGES.c.created_at, MESSAGES.c.seq.type) - start) / (3600 * 1_000_000), Integer)
+    hour = (cast(MESSAGES.c.created_at, MESSAGES.c.seq.type) - start) // (3600 * 1_000_000)
     wanted = (
         select(MESSAGES.c.inbox_id, hour.label("hour"), func.count())
         .where(MESSAGES.c.created_at >= since, MESSAGES.c.created_at < until)
