@@ -78,7 +78,7 @@ async def store_bytes(store: Store) -> int:
 @final
 @dataclass(frozen=True, slots=True)
 class Read:
-    """How far a mailbox of a connector has been read, how many of its messages are kept, when the newest of them came."""
+    """How far a mailbox of a connector has been read, how many of its messages are kept, when the newest came."""
 
     mailbox: str
     last_uid: int

@@ -10,6 +10,8 @@ async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" }).catch(() => null);
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // What differs on every page without meaning anything is made the same, or everything would be swapped each time.
+  localise(fresh);
   for (const token of fresh.querySelectorAll('input[name="csrf"]')) token.setAttribute("value", document.body.dataset.csrf);
   for (const old of pieces()) {
     const now = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
@@ -20,7 +22,9 @@ async function refresh() {
 
 function swap(old, now) {
   const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const ticked = new Set([...old.querySelectorAll('input[name="id"]:checked')].map((box) => box.value));
   old.replaceChildren(...now.childNodes);
+  for (const box of old.querySelectorAll('input[name="id"]')) box.checked = ticked.has(box.value);
   if (focused) old.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
   old.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
 }
@@ -84,7 +88,7 @@ if (all) {
   all.setAttribute("aria-label", "Tick all");
   const boxes = () => [...document.querySelectorAll('.list input[name="id"]')];
   all.addEventListener("change", () => boxes().forEach((box) => { box.checked = all.checked; }));
-  addEventListener("fresh", () => { all.checked = false; });
+  addEventListener("fresh", () => { all.checked = boxes().length > 0 && boxes().every((box) => box.checked); });
 }
 
 addEventListener("click", (event) => {
@@ -120,18 +124,30 @@ addEventListener("keydown", (event) => {
 
 // --- times in the reader's own zone, in the title ------------------------------------------------------------------------
 
-for (const time of document.querySelectorAll("time")) time.title = new Date(time.dateTime).toLocaleString();
+function localise(page) {
+  for (const time of page.querySelectorAll("time")) time.title = new Date(time.dateTime).toLocaleString();
+}
+
+localise(document);
 
 // --- the protocol as it is spoken ------------------------------------------------------------------------------------------
 
 for (const tail of document.querySelectorAll("[data-tail]")) {
-  tail.textContent = "";
-  const source = new EventSource(tail.dataset.tail);
-  source.addEventListener("message", (event) => {
+  let stream = null;
+  const say = (event) => {
     const low = tail.scrollTop + tail.clientHeight >= tail.scrollHeight - 8;
     tail.append(`${event.data}\n`);
     while (tail.childNodes.length > 1000) tail.firstChild.remove();
     if (low) tail.scrollTop = tail.scrollHeight;
-  });
-  addEventListener("pagehide", () => source.close());
+  };
+  const hear = () => {
+    stream?.close();
+    if (document.hidden) return;
+    stream = new EventSource(tail.dataset.tail);
+    stream.addEventListener("message", say);
+  };
+  tail.textContent = "";
+  hear();
+  document.addEventListener("visibilitychange", hear);
+  addEventListener("pagehide", () => stream?.close());
 }
