@@ -15,18 +15,24 @@ async function refresh() {
   for (const token of fresh.querySelectorAll('input[name="csrf"]')) token.setAttribute("value", document.body.dataset.csrf);
   for (const old of pieces()) {
     const now = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
-    if (!now || old.contains(document.activeElement) && old.querySelector("input:focus, textarea:focus, select:focus")) continue;
+    if (!now || old.querySelector(":is(input:not([type=checkbox]), textarea, select):focus")) continue;
     if (old.innerHTML !== now.innerHTML) swap(old, now);
   }
 }
 
 function swap(old, now) {
-  const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const focused = old.contains(document.activeElement) ? sameAs(document.activeElement) : null;
   const ticked = new Set([...old.querySelectorAll('input[name="id"]:checked')].map((box) => box.value));
   old.replaceChildren(...now.childNodes);
   for (const box of old.querySelectorAll('input[name="id"]')) box.checked = ticked.has(box.value);
-  if (focused) old.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) old.querySelector(focused)?.focus();
   old.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
+}
+
+// What finds the element's successor: the same link, or the same box to tick.
+function sameAs(element) {
+  if (element.matches("a[href]")) return `a[href="${CSS.escape(element.getAttribute("href"))}"]`;
+  return element.matches('input[name="id"]') ? `input[value="${CSS.escape(element.value)}"]` : null;
 }
 
 // Mails stored since somebody last looked, in the title; unread ones, in the bar. A browser opens six connections to a
