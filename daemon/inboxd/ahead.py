@@ -18,10 +18,10 @@ from inboxd.backoff import Backoff
 from inboxd.budgets import Budgets, Purpose
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailServerError, NoRoom
-from inboxd.fetching import Pass
 from inboxd.imap.places import gives_way
 from inboxd.imap.session import Session
 from inboxd.model import Account
+from inboxd.passes import Pass
 from inboxd.settings import Settings
 from inboxd.tokens import Tokens
 

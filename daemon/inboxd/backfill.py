@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from inboxd.errors import SessionSpent
-from inboxd.fetching import Pass, Writer, fetch, note_holes
+from inboxd.fetching import Writer, fetch, note_holes
 from inboxd.imap.places import rest_seconds
 from inboxd.mails import Loaded
+from inboxd.passes import Pass
 from inboxd.store import messages
 from inboxd.uids import UidSet
 

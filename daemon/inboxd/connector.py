@@ -49,7 +49,6 @@ _KEPT_STATES: Final = 20
 _BRIEF_IDLE_SECONDS: Final = 1.0
 _VAIN_LOOKS: Final = 3  # in a row, each for a push that brought nothing, before a pause
 _LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
-_ENDED_BY_US = "stopped"
 
 
 @final
@@ -129,7 +128,7 @@ class Supervisor:
         except InboxdError as error:
             failure = error
         except asyncio.CancelledError:
-            metrics.DISCONNECTS.labels(_ENDED_BY_US).inc()
+            metrics.DISCONNECTS.labels("stopped").inc()
             raise
         # One of three broad catches: whatever goes wrong with one account must never end the others' supervisors.
         except Exception as error:  # noqa: BLE001
@@ -363,6 +362,11 @@ class Supervisor:
 
     def _rests(self) -> bool:
         return self._load_rests or (self._sweep is not None and self._sweep.rests)
+
+    @property
+    def delays(self) -> tuple[float, ...]:
+        """The last seconds from a push to its mail being committed, the newest last."""
+        return tuple(self._target.delays)
 
     def leave(self) -> Status:
         """Take this supervisor out of the metrics; it will not run again. What remains known of its connector."""

@@ -19,7 +19,7 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 from inboxd import __version__
 from inboxd.ctl_command import Control, Group, pass_control, shared_options
 from inboxd.ctl_connectors import connector
-from inboxd.ctl_daemon import events, key, status
+from inboxd.ctl_daemon import dashboard, events, key, status
 from inboxd.ctl_declared import apply, plan
 from inboxd.ctl_discover import discover
 from inboxd.ctl_mail import email, emails, send
@@ -83,7 +83,8 @@ def completion(control: Control, shell: str) -> None:
 
 
 for command in (
-    connector, discover, oauth, plan, apply, test, sync, send, outbox, emails, email, watch, status, events, key,
+    connector, discover, oauth, plan, apply, test, sync, send, outbox, emails, email, watch, status, dashboard, events,
+    key,
 ):  # fmt: skip
     cli.add_command(command)
 

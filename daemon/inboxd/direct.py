@@ -13,7 +13,6 @@ from inboxd import logs, sync
 from inboxd.accounts import account_of
 from inboxd.dial import dial
 from inboxd.errors import CommandRefused, InboxdError, MailboxRefused, MailServerError
-from inboxd.fetching import MOST_IDS
 from inboxd.following import Follower
 from inboxd.imap.session import Session
 from inboxd.metrics import SYNCS
@@ -30,6 +29,7 @@ from inboxd.model import (
     SyncReport,
     Trigger,
 )
+from inboxd.passes import MOST_IDS
 from inboxd.services import Services
 from inboxd.store import connectors, events
 from inboxd.sweep import followed

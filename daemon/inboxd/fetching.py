@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Final, final
-from uuid import uuid4
 
 from inboxd import logs, metrics
-from inboxd.bus import Bus
 from inboxd.errors import CommandRefused, MailServerError, ProtocolError
-from inboxd.imap.session import Session
 from inboxd.imap.stream import Stream
-from inboxd.mail.beside import Parsers, digest_and_hash
+from inboxd.mail.beside import digest_and_hash
 from inboxd.mail.parse import is_suspicious
-from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome, Place
-from inboxd.model import ConnectorId, EventId, InboxId, MessageId, Progress, Trigger, utc_now
-from inboxd.pace import Pace
+from inboxd.mails import Cursor, Digest, Fetched, Incoming, Loaded, Outcome
+from inboxd.model import Trigger, utc_now
+from inboxd.passes import Pass, Target
 from inboxd.store import messages
 from inboxd.store.batches import Ready
-from inboxd.store.engine import Store
 from inboxd.uids import UidSet
 
-MOST_IDS: Final = 10_000  # of a pass: a mailbox may hold millions
 BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
 _LITTLE_BYTES: Final = 512 << 10  # of a transaction that somebody in a hurry may have to wait for
@@ -41,103 +36,6 @@ _QUICK_BYTES: Final = 32 << 10
 _MOST_HOLES: Final = 100_000  # each is remembered
 LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
 _log = logs.logger("sync")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a connector's mail goes; `parsers` take the parsing of much at once off this process."""
-
-    store: Store
-    bus: Bus
-    connector_id: ConnectorId
-    inbox_id: InboxId
-    parsers: Parsers | None = None
-
-
-@final
-@dataclass(slots=True)
-class Load:
-    """A first load under way: UIDs below `below` are still to be considered; `end` is where this session took it up.
-
-    `holes` are UIDs the server lists but did not hand over; the mark stays above them. When the load rests,
-    `left` counts what is still to be asked for.
-    """
-
-    below: int
-    end: int
-    epoch: datetime | None
-    holes: set[int] = field(default_factory=set[int])
-    left: int = 0
-
-
-@final
-@dataclass(slots=True)
-class Pass:
-    """One look at a mailbox, and what came of it so far.
-
-    `holes` are UIDs the server lists but did not hand over; the cursor stays below them. `load` is the mailbox's first
-    load while that is incomplete; `keeps_cursor` says that no mark moves. `stored` counts what this pass has stored;
-    `ids` are those of the first 10,000.
-    """
-
-    target: Target
-    session: Session
-    place: Place
-    trigger: Trigger
-    pushed_at: float | None = None
-    event_id: EventId = field(default_factory=lambda: EventId(uuid4()))
-    report: Callable[[Progress], None] | None = None
-    stored: int = 0
-    ids: list[MessageId] = field(default_factory=list[MessageId])
-    holes: set[int] = field(default_factory=set[int])
-    cursor: int = 0
-    load: Load | None = None
-    exists: int = 0
-    keeps_cursor: bool = False
-    done: int = 0
-    total: int = 0
-    received_bytes: int = 0
-    pace: Pace = field(default_factory=Pace)
-
-    def again(self, trigger: Trigger, pushed_at: float | None) -> Pass:
-        """The next pass over the same open mailbox. Its cursor may lag behind another session's: what that one stored
-        is fetched once more and recognised, never stored twice.
-        """
-        return Pass(
-            self.target,
-            self.session,
-            self.place,
-            trigger,
-            pushed_at,
-            holes=set(self.holes),
-            cursor=self.cursor,
-            load=self.load,
-        )
-
-    @property
-    def progress(self) -> Progress:
-        """How far this pass has come."""
-        total = max(self.total, self.done)
-        return Progress(
-            self.done,
-            total,
-            self.received_bytes,
-            backfill=self.load is not None,
-            messages_per_second=self.pace.messages_per_second,
-            bytes_per_second=self.pace.bytes_per_second,
-            eta_seconds=self.pace.seconds_for(total - self.done),
-        )
-
-    @property
-    def backfill_remaining(self) -> int:
-        """After this pass: how many messages of the first load are to come, or kept back by the server."""
-        return len(self.load.holes) + self.load.left if self.load is not None else 0
-
-    def note_stored(self, count: int, ids: Iterable[MessageId]) -> None:
-        """So many messages more were stored, these among them."""
-        self.stored += count
-        self.ids += islice(ids, MOST_IDS - len(self.ids))
 
 
 async def fetch(run: Pass, window: UidSet, writer: Writer, *, loading: bool = False) -> set[int]:
@@ -372,7 +270,9 @@ def _measure(run: Pass, batch: list[Fetched], outcome: Outcome, *, loading: bool
         if message.uid in fresh and message.received_at is not None:
             metrics.DETECTION.observe(max(0.0, (now - message.received_at).total_seconds()))
     if run.pushed_at is not None:
-        metrics.PUSH_TO_STORED.observe(asyncio.get_running_loop().time() - run.pushed_at)
+        delay = asyncio.get_running_loop().time() - run.pushed_at
+        metrics.PUSH_TO_STORED.observe(delay)
+        run.target.delays.append(delay)
 
 
 def _ready_all(target: Target, batch: list[Fetched]) -> list[Ready]:

@@ -22,11 +22,11 @@ from uuid import uuid4
 
 from inboxd import logs, metrics
 from inboxd.errors import CommandRefused
-from inboxd.fetching import Pass
 from inboxd.imap.changes import Changes
 from inboxd.imap.lines import UidSet
 from inboxd.imap.mailbox import Mailbox
 from inboxd.model import EventId, EventStatus, EventType, utc_now
+from inboxd.passes import Pass
 from inboxd.sections import ImapSettings
 from inboxd.store import events, messages, upstream
 from inboxd.store.upstream import Settled

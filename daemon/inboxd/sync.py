@@ -15,12 +15,13 @@ from typing import Final
 
 from inboxd import backfill, logs, metrics
 from inboxd.errors import CommandMalformed, MailboxRefused, SessionSpent
-from inboxd.fetching import Load, Pass, Target, Writer, commit, drain, fetch, note_holes, store_headers
+from inboxd.fetching import Writer, commit, drain, fetch, note_holes, store_headers
 from inboxd.imap.mailbox import Mailbox
 from inboxd.imap.places import rest_seconds
 from inboxd.imap.session import Session
 from inboxd.mails import Cursor, Fetched, Place
 from inboxd.model import EventId, EventStatus, EventType, Progress, Trigger
+from inboxd.passes import Load, Pass, Target
 from inboxd.store import cursors, events, messages
 from inboxd.uids import UidSet
 

@@ -10,26 +10,80 @@ async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" }).catch(() => null);
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // What differs on every page without meaning anything is made the same, or everything would be swapped each time.
+  localise(fresh);
+  for (const token of fresh.querySelectorAll('input[name="csrf"]')) token.setAttribute("value", document.body.dataset.csrf);
   for (const old of pieces()) {
     const now = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
-    if (!now || old.contains(document.activeElement) && old.querySelector("input:focus, textarea:focus, select:focus")) continue;
+    if (!now || old.querySelector(":is(input:not([type=checkbox]), textarea, select):focus")) continue;
     if (old.innerHTML !== now.innerHTML) swap(old, now);
   }
 }
 
 function swap(old, now) {
-  const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const focused = old.contains(document.activeElement) ? sameAs(document.activeElement) : null;
+  const ticked = new Set([...old.querySelectorAll('input[name="id"]:checked')].map((box) => box.value));
   old.replaceChildren(...now.childNodes);
-  if (focused) old.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  for (const box of old.querySelectorAll('input[name="id"]')) box.checked = ticked.has(box.value);
+  if (focused) old.querySelector(focused)?.focus();
   old.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
 }
 
-if (pieces().length > 0 && document.body.dataset.csrf) {
-  const source = new EventSource("/ui/live");
-  source.addEventListener("mail", refresh);
-  source.addEventListener("tick", refresh);
-  document.addEventListener("visibilitychange", refresh);
-  addEventListener("pagehide", () => source.close());
+// What finds the element's successor: the same link, or the same box to tick.
+function sameAs(element) {
+  if (element.matches("a[href]")) return `a[href="${CSS.escape(element.getAttribute("href"))}"]`;
+  return element.matches('input[name="id"]') ? `input[value="${CSS.escape(element.value)}"]` : null;
+}
+
+// Mails stored since somebody last looked, in the title; unread ones, in the bar. A browser opens six connections to a
+// server: only the tab that is looked at holds one, the others ask now and then.
+const title = document.title;
+const AWAY_MS = 20_000;
+let source = null;
+let last = null;
+let looked = null;
+let asking = 0;
+
+function figures(told) {
+  last = told.last;
+  if (looked === null || !document.hidden) looked = last;
+  document.title = last > looked ? `(${last - looked}) ${title}` : title;
+  for (const badge of document.querySelectorAll("[data-unread]")) {
+    badge.hidden = told.unread === 0;
+    badge.firstElementChild.textContent = told.unread.toLocaleString("en").replaceAll(",", "\u202f");
+  }
+}
+
+async function ask() {
+  const answer = await fetch("/ui/live?now=1", { redirect: "error" }).catch(() => null);
+  if (answer?.ok) figures(await answer.json());
+}
+
+function listen() {
+  clearInterval(asking);
+  source?.close();
+  if (document.hidden) {
+    asking = setInterval(ask, AWAY_MS);
+    return;
+  }
+  looked = last;
+  document.title = title;
+  source = new EventSource("/ui/live");
+  for (const kind of ["here", "mail", "tick"]) {
+    source.addEventListener(kind, (event) => {
+      figures(JSON.parse(event.data));
+      if (kind !== "here") refresh();
+    });
+  }
+}
+
+if (document.body.dataset.csrf) {
+  listen();
+  document.addEventListener("visibilitychange", () => {
+    listen();
+    refresh();
+  });
+  addEventListener("pagehide", () => source?.close());
 }
 
 // --- lists: tick all, ask before what cannot be undone ------------------------------------------------------------------
@@ -40,7 +94,7 @@ if (all) {
   all.setAttribute("aria-label", "Tick all");
   const boxes = () => [...document.querySelectorAll('.list input[name="id"]')];
   all.addEventListener("change", () => boxes().forEach((box) => { box.checked = all.checked; }));
-  addEventListener("fresh", () => { all.checked = false; });
+  addEventListener("fresh", () => { all.checked = boxes().length > 0 && boxes().every((box) => box.checked); });
 }
 
 addEventListener("click", (event) => {
@@ -76,18 +130,30 @@ addEventListener("keydown", (event) => {
 
 // --- times in the reader's own zone, in the title ------------------------------------------------------------------------
 
-for (const time of document.querySelectorAll("time")) time.title = new Date(time.dateTime).toLocaleString();
+function localise(page) {
+  for (const time of page.querySelectorAll("time")) time.title = new Date(time.dateTime).toLocaleString();
+}
+
+localise(document);
 
 // --- the protocol as it is spoken ------------------------------------------------------------------------------------------
 
 for (const tail of document.querySelectorAll("[data-tail]")) {
-  tail.textContent = "";
-  const source = new EventSource(tail.dataset.tail);
-  source.addEventListener("message", (event) => {
+  let stream = null;
+  const say = (event) => {
     const low = tail.scrollTop + tail.clientHeight >= tail.scrollHeight - 8;
     tail.append(`${event.data}\n`);
     while (tail.childNodes.length > 1000) tail.firstChild.remove();
     if (low) tail.scrollTop = tail.scrollHeight;
-  });
-  addEventListener("pagehide", () => source.close());
+  };
+  const hear = () => {
+    stream?.close();
+    if (document.hidden) return;
+    stream = new EventSource(tail.dataset.tail);
+    stream.addEventListener("message", say);
+  };
+  tail.textContent = "";
+  hear();
+  document.addEventListener("visibilitychange", hear);
+  addEventListener("pagehide", () => stream?.close());
 }
