@@ -120,10 +120,11 @@ class _Door:
         if isinstance(answered, Moved):
             return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": answered.path})
         if isinstance(answered, Shown):
+            # A page's script that looks for what is new does not show notices, and so must not take them.
             common = {
                 "path": request.path,
                 "session": session,
-                "notices": session.take_notices() if session is not None else [],
+                "notices": session.take_notices() if session is not None and "X-Live" not in request.headers else [],
                 "csrf": session.csrf if session is not None else "",
             }
             html = render.page(answered.template, common | dict(answered.values))

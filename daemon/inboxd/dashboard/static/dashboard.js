@@ -7,7 +7,7 @@ const pieces = () => [...document.querySelectorAll("[data-live]")];
 
 async function refresh() {
   if (document.hidden || pieces().length === 0) return;
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" }).catch(() => null);
+  const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Live": "1" }, redirect: "error" }).catch(() => null);
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of pieces()) {
