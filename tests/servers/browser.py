@@ -80,6 +80,11 @@ class Desk:
         """Press the button of that name, which there is one of."""
         self.page.get_by_role("button", name=word, exact=True).click()
 
+    def key(self, name: str) -> None:
+        """Press a key, once the page listens for it."""
+        self.page.wait_for_load_state()
+        self.page.keyboard.press(name)
+
     def follow(self, word: str) -> None:
         """Follow the first link of that name."""
         self.page.get_by_role("link", name=word, exact=True).first.click()

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from inboxd.bus import Hint
 from inboxd.dashboard import guard
 from inboxd.dashboard.page import Visit
 
@@ -15,10 +16,11 @@ _TICK_SECONDS: Final = 5.0  # states of connectors change without a word on the 
 
 
 async def stream(visit: Visit) -> web.StreamResponse:
-    """`mail` when some was stored, else `tick` every so often, until the browser goes."""
+    """`mail` when some was stored or something became of one sent, else `tick` every so often, until the browser goes."""
     response = web.StreamResponse(headers={**guard.HEADERS, "Content-Type": "text/event-stream"})
     await response.prepare(visit.request)
-    with visit.services.bus.subscribe(None) as hint:
+    hint = Hint()
+    with visit.services.bus.subscribe(None, hint), visit.services.sends.subscribe(None, hint):
         while True:
             try:
                 async with asyncio.timeout(_TICK_SECONDS):

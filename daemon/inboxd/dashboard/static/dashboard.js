@@ -12,15 +12,20 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of pieces()) {
     const now = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
-    if (!now || old.contains(document.activeElement) && old.querySelector("input:focus, textarea:focus, select:focus")) continue;
+    if (!now || old.querySelector('input:not([type="checkbox"]):focus, textarea:focus, select:focus')) continue;
     if (old.innerHTML !== now.innerHTML) swap(old, now);
   }
 }
 
+// What was ticked stays ticked, and the focus where it was: on the same link, button or box, wherever that is now.
 function swap(old, now) {
-  const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const boxes = () => [...old.querySelectorAll('input[type="checkbox"]')];
+  const ticked = new Set(boxes().filter((box) => box.checked).map((box) => box.value));
+  const named = (one) => `${one.getAttribute("href") ?? one.form?.getAttribute("action")} ${one.value ?? ""}`;
+  const focused = old.contains(document.activeElement) ? named(document.activeElement) : null;
   old.replaceChildren(...now.childNodes);
-  if (focused) old.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  for (const box of boxes()) box.checked = ticked.has(box.value);
+  if (focused) [...old.querySelectorAll("a, button, input")].find((one) => named(one) === focused)?.focus();
   old.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
 }
 
@@ -40,7 +45,7 @@ if (all) {
   all.setAttribute("aria-label", "Tick all");
   const boxes = () => [...document.querySelectorAll('.list input[name="id"]')];
   all.addEventListener("change", () => boxes().forEach((box) => { box.checked = all.checked; }));
-  addEventListener("fresh", () => { all.checked = false; });
+  addEventListener("fresh", () => { all.checked = boxes().length > 0 && boxes().every((box) => box.checked); });
 }
 
 addEventListener("click", (event) => {
