@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -18,6 +19,8 @@ from aiohttp import web
 from inboxd import sender
 from inboxd.api.app import build
 from inboxd.bus import Bus, Hint
+from inboxd.dashboard import app as dashboard
+from inboxd.dashboard.sessions import Sessions
 from inboxd.mail.parse import digest
 from inboxd.mails import Fetched, Incoming, Message, Place
 from inboxd.model import ConnectorId, InboxId, MessageFilter, SentState, Window, utc_now
@@ -181,8 +184,12 @@ async def sending(services: Services) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def open_site(folder: Path, *, key: str | None = KEY, **sections: Any) -> AsyncGenerator[Site]:
-    """The API over a new store in `folder`, and what sends; `sections` of the settings by name."""
+async def open_site(
+    folder: Path, *, key: str | None = KEY, pages: Sessions | None = None, **sections: Any
+) -> AsyncGenerator[Site]:
+    """The API over a new store in `folder`, and what sends; `sections` of the settings by name; `pages`: with the
+    dashboard for these sessions.
+    """
     api = ApiSettings.model_validate({"key": key, "max_body_bytes": MAX_BODY_BYTES})
     parts: dict[str, Any] = {"outbox": OutboxSettings(stop_seconds=0.2), **sections}
     settings = Settings(state_dir=folder, api=api, **parts)
@@ -192,7 +199,8 @@ async def open_site(folder: Path, *, key: str | None = KEY, **sections: Any) -> 
         roster = Roster(settings, store, vault, bus)
         services = Services(settings, store, vault, bus, roster, await installation.user_id(store), utc_now())
         await stack.enter_async_context(sending(services))
-        runner = web.AppRunner(build(services), access_log=None, shutdown_timeout=5.0)
+        first = None if pages is None else partial(dashboard.mount, services=services, sessions=pages)
+        runner = web.AppRunner(build(services, first), access_log=None, shutdown_timeout=5.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         socket = folder / "control.sock"

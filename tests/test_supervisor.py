@@ -320,7 +320,8 @@ async def test_missed_push_is_counted_once_and_an_announced_one_never(bench: Ben
     async with serving(1) as (mailbox, port):
         linked = await bench.link(port)
         before = sample("inboxd_imap_missed_pushes_total")
-        async with alive(linked.supervisor(idle_seconds=0.1)):
+        supervisor = linked.supervisor(idle_seconds=0.1)
+        async with alive(supervisor):
             await eventually(lambda: mailbox.idlers == 1)
             await mailbox.deliver(2)
             await linked.until_stored(1, 2)
@@ -336,6 +337,7 @@ async def test_missed_push_is_counted_once_and_an_announced_one_never(bench: Ben
             await linked.until_stored(1, 2, 3, 4)
             await eventually(lambda: mailbox.count("IDLE") > idles + 3)
         assert sample("inboxd_imap_missed_pushes_total") == before + 1
+        assert len(supervisor.delays) == 2
 
 
 async def test_idle_is_renewed_before_the_provider_forgets_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,6 +319,11 @@ class Supervisor:
         trouble = self._sweep.trouble if self._sweep is not None else None
         return self.status if self.status.reason or not trouble else replace(self.status, reason=trouble)
 
+    @property
+    def delays(self) -> tuple[float, ...]:
+        """The last seconds from a push to its mail being committed, the newest last."""
+        return tuple(self._target.delays)
+
     def leave(self) -> Status:
         """Take this supervisor out of the metrics; it will not run again. What remains known of its connector."""
         metrics.CONNECTORS.labels(self.status.state.value).dec()

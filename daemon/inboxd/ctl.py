@@ -19,7 +19,7 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 from inboxd import __version__
 from inboxd.ctl_command import Control, Group, pass_control, shared_options
 from inboxd.ctl_connectors import connector
-from inboxd.ctl_daemon import events, key, status
+from inboxd.ctl_daemon import dashboard, events, key, status
 from inboxd.ctl_discover import discover
 from inboxd.ctl_mail import email, emails, send
 from inboxd.ctl_outbox import outbox
@@ -80,7 +80,7 @@ def completion(control: Control, shell: str) -> None:
     control.tell({"shell": shell, "script": script}, lambda answer: click.echo(answer["script"], nl=False))
 
 
-for command in (connector, discover, test, sync, send, outbox, emails, email, watch, status, events, key):
+for command in (connector, discover, test, sync, send, outbox, emails, email, watch, status, dashboard, events, key):
     cli.add_command(command)
 
 

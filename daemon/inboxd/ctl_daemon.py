@@ -1,9 +1,10 @@
-"""Commands about the daemon itself: `status`, `events`, `key …`."""
+"""Commands about the daemon itself: `status`, `dashboard`, `events`, `key …`."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from urllib.parse import urlsplit
 
 import click
 from click.shell_completion import CompletionItem
@@ -34,6 +35,7 @@ from inboxd.ctl_print import (
     text_of,
 )
 
+_SITE = re.compile(r"https?://[^\s/?#@]+/?", re.IGNORECASE)
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STATUS_COLUMNS = (
     Column("NAME", flex=True),
@@ -97,6 +99,25 @@ def _print_status(answer: Row) -> None:
 def _summary(rows: list[Row]) -> str:
     states = Counter(str(shown_state(row)) for row in rows)
     return f"{len(rows)}" + (f" ({', '.join(f'{count} {state}' for state, count in states.items())})" if rows else "")
+
+
+@click.command(cls=Command)
+@click.option("--url", metavar="URL", help="Where your browser reaches it, when that is through a proxy or a tunnel.")
+@pass_control
+def dashboard(control: Control, url: str | None) -> None:
+    """Print a link that signs your browser in to the dashboard, once, within two minutes."""
+    if url is not None and not _SITE.fullmatch(url):
+        raise BadInput(f"--url: {url!r} is no address of a site; write it like https://mail.example.org")
+    answer = control.client.call("POST", "/ui/invite")
+    if url is not None:
+        link = urlsplit(str(answer["link"]))
+        answer["link"] = f"{url.rstrip('/')}{link.path}?{link.query}"
+    control.tell(answer, _print_link)
+
+
+def _print_link(answer: Row) -> None:
+    say(str(answer["link"]))
+    note(f"It signs in once, within {duration(answer['seconds'])}.")
 
 
 @click.command(cls=Command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,7 @@ _MUCH_COUNT: Final = 100  # as many as a first load begins with
 _QUICK_COUNT: Final = 2  # of mails that are parsed where they arrive
 _QUICK_BYTES: Final = 32 << 10
 _MOST_HOLES: Final = 100_000  # each is remembered
+_KEPT_DELAYS: Final = 40
 LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
 _log = logs.logger("sync")
 
@@ -46,13 +48,17 @@ _log = logs.logger("sync")
 @final
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a connector's mail goes; `parsers` take the parsing of much at once off this process."""
+    """Where a connector's mail goes; `parsers` take the parsing of much at once off this process.
+
+    `delays` are the last seconds from a push to its mail being committed.
+    """
 
     store: Store
     bus: Bus
     connector_id: ConnectorId
     inbox_id: InboxId
     parsers: Parsers | None = None
+    delays: deque[float] = field(default_factory=lambda: deque[float](maxlen=_KEPT_DELAYS), compare=False)
 
 
 @final
@@ -370,7 +376,9 @@ def _measure(run: Pass, batch: list[Fetched], outcome: Outcome) -> None:
         if message.uid in fresh and message.received_at is not None:
             metrics.DETECTION.observe(max(0.0, (now - message.received_at).total_seconds()))
     if run.pushed_at is not None:
-        metrics.PUSH_TO_STORED.observe(asyncio.get_running_loop().time() - run.pushed_at)
+        delay = asyncio.get_running_loop().time() - run.pushed_at
+        metrics.PUSH_TO_STORED.observe(delay)
+        run.target.delays.append(delay)
 
 
 def _ready_all(target: Target, batch: list[Fetched]) -> list[Ready]:

@@ -75,6 +75,11 @@ class Roster:
         supervisor = self._supervisors.get(connector_id)
         return tuple(supervisor.history) if supervisor is not None else ()
 
+    def delays(self, connector_id: ConnectorId) -> tuple[float, ...]:
+        """Its last seconds from a push to the mail being committed, likewise."""
+        supervisor = self._supervisors.get(connector_id)
+        return supervisor.delays if supervisor is not None else ()
+
     @contextmanager
     def overhear(self, connector_id: ConnectorId, listener: Callable[[str], None]) -> Generator[None]:
         """Hand each line of the connector's masked protocol to `listener`, until its supervisor is replaced."""

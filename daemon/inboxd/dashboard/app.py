@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from importlib.resources import files
@@ -16,17 +18,20 @@ from inboxd import logs
 from inboxd.api.answers import Held
 from inboxd.api.gate import Refusal, is_trusted, key_of, status_of, still_good
 from inboxd.dashboard import guard, render
+from inboxd.dashboard.counts import Counts
 from inboxd.dashboard.page import Answered, Moved, Row, Shown, Visit
 from inboxd.dashboard.pages import ROWS
-from inboxd.dashboard.sessions import Session, Sessions
+from inboxd.dashboard.sessions import INVITATION, Session, Sessions
 from inboxd.errors import InboxdError
 from inboxd.model import utc_now
+from inboxd.sections import host_port
 from inboxd.services import Services
 
 COOKIE: Final = "inboxd_session"
 SIGN_IN: Final = "/ui/sign-in"
 _CHECK_EVERY: Final = timedelta(minutes=1)
-_STATIC: Final = files("inboxd.dashboard") / "static"
+_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what is listened on, not listening
+_LEAST_COMPRESSED: Final = 1_000  # bytes
 _log = logs.logger("dashboard")
 
 
@@ -38,6 +43,7 @@ def mount(application: web.Application, services: Services, sessions: Sessions) 
     router.add_get(SIGN_IN, door.guarded(door.ask))
     router.add_post(SIGN_IN, door.guarded(door.sign_in))
     router.add_get("/ui/enter", door.guarded(door.enter))
+    router.add_post("/ui/invite", door.invite)
     router.add_post("/ui/sign-out", door.guarded(door.sign_out))
     for row in ROWS:
         router.add_route(row.method, row.path, door.guarded(door.page(row)))
@@ -45,15 +51,41 @@ def mount(application: web.Application, services: Services, sessions: Sessions) 
     application.on_shutdown.append(door.held.stop)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of ours: asked for with every page, sent once."""
+
+    content: bytes
+    kind: str
+    tag: str
+
+
+def _read_files() -> Mapping[str, _File]:
+    found: dict[str, _File] = {}
+    for one in (files("inboxd.dashboard") / "static").iterdir():
+        content, kind = one.read_bytes(), mimetypes.guess_type(one.name)[0] or "application/octet-stream"
+        kind = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+        found[one.name] = _File(content, kind, hashlib.sha256(content).hexdigest()[:16])
+    return found
+
+
+_FILES: Final = _read_files()
+
+
 async def _static(request: web.Request) -> web.StreamResponse:
-    """A file of ours, by its name alone."""
-    name = request.match_info["name"]
-    known = {one.name: one for one in _STATIC.iterdir()}
-    if name not in known:
-        raise Refusal(HTTPStatus.NOT_FOUND, f"there is no file {name}")
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    kind = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
-    return web.Response(body=known[name].read_bytes(), headers={"Content-Type": kind})
+    """A file by its name alone; nothing when the browser has it already."""
+    file = _FILES.get(request.match_info["name"])
+    if file is None:
+        raise Refusal(HTTPStatus.NOT_FOUND, f"there is no file {request.match_info['name']}")
+    had = any(tag.value == file.tag for tag in request.if_none_match or ())
+    response = web.Response(status=HTTPStatus.NOT_MODIFIED) if had else web.Response(body=file.content)
+    response.etag = file.tag
+    response.headers["Cache-Control"] = "no-cache"
+    if not had:
+        response.headers["Content-Type"] = file.kind
+        response.enable_compression()
+    return response
 
 
 async def _nowhere(request: web.Request) -> web.StreamResponse:
@@ -66,6 +98,7 @@ class _Door:
         self.held = Held()
         self._services = services
         self._sessions = sessions
+        self._counts = Counts(services)
 
     def guarded(
         self, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -100,23 +133,28 @@ class _Door:
             session = await self._session(request)
             if session is None:
                 return self._to_sign_in(request)
-            visit = Visit(self._services, session, request)
+            visit = Visit(self._services, session, request, self._counts)
             if request.method == "POST":
                 form = await request.clone(client_max_size=row.large_bytes).post()
                 token = form.get("csrf") or request.headers.get("X-CSRF", "")
                 if not isinstance(token, str) or not session.agrees(token):
                     raise Refusal(HTTPStatus.FORBIDDEN, "this form is too old: go back, load the page anew, and repeat")
-                visit = Visit(self._services, session, request, form)
+                visit = Visit(self._services, session, request, self._counts, form)
             async with self.held.until_stop():
                 answered = await row.handler(visit)
-            response = self._written(request, session, answered)
+            if request.method == "POST":
+                self._counts.forget()
+            unread = await self._counts.unread() if isinstance(answered, Shown) else 0
+            response = self._written(request, session, answered, unread)
             if request.get("token"):
                 self._keep(request, response, request["token"])
             return response
 
         return handle
 
-    def _written(self, request: web.Request, session: Session | None, answered: Answered) -> web.StreamResponse:
+    def _written(
+        self, request: web.Request, session: Session | None, answered: Answered, unread: int = 0
+    ) -> web.StreamResponse:
         if isinstance(answered, Moved):
             return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": answered.path})
         if isinstance(answered, Shown):
@@ -125,10 +163,14 @@ class _Door:
                 "path": request.path,
                 "session": session,
                 "notices": session.take_notices() if session is not None and "X-Live" not in request.headers else [],
-                "csrf": session.csrf if session is not None else "",
+                "csrf": session.token() if session is not None else "",
+                "unread": unread,
             }
             html = render.page(answered.template, common | dict(answered.values))
-            return web.Response(status=answered.status, text=html, content_type="text/html", charset="utf-8")
+            response = web.Response(status=answered.status, text=html, content_type="text/html", charset="utf-8")
+            if len(html) > _LEAST_COMPRESSED:
+                response.enable_compression()
+            return response
         return answered
 
     def _failure(self, request: web.Request, status: HTTPStatus, words: str) -> web.StreamResponse:
@@ -186,6 +228,13 @@ class _Door:
         _log.info("signed_in", peer=request.remote, key=None)
         return self._keep(request, self._written(request, None, Moved("/")), token)
 
+    async def invite(self, request: web.Request) -> web.StreamResponse:
+        """A link that signs in once, for whoever may use the control socket."""
+        if not is_trusted(request):
+            raise Refusal(HTTPStatus.NOT_FOUND, "links that sign in are made over the control socket alone")
+        link = f"http://{_reached(self._services.settings.api.listen)}/ui/enter?code={self._sessions.invite()}"
+        return web.json_response({"link": link, "seconds": INVITATION.total_seconds()}, headers=guard.HEADERS)
+
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
         """End the session."""
         self._sessions.end(request.cookies.get(COOKIE, ""))
@@ -197,6 +246,13 @@ class _Door:
         secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
         response.set_cookie(COOKIE, token, path="/", httponly=True, samesite="Strict", secure=secure)
         return response
+
+
+def _reached(listen: str) -> str:
+    """The listen address as a browser on this machine may ask for it."""
+    host, port = host_port(listen)
+    host = "localhost" if host in _EVERY_ADDRESS else f"[{host}]" if ":" in host else host
+    return f"{host}:{port}"
 
 
 def _inside(wanted: str) -> str:

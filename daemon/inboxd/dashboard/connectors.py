@@ -19,7 +19,7 @@ from inboxd.dashboard import guard, overview, staged
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit, page_number
 from inboxd.direct import sync_now
 from inboxd.errors import NotFound
-from inboxd.model import ConnectorId, EventId, Kind, Window
+from inboxd.model import ConnectorId, EventId, Kind, Status, Window, utc_now
 from inboxd.store import connectors, events, tallies
 
 _EVENTS: Final = 25
@@ -29,13 +29,13 @@ _LOG = logs.logger("dashboard")
 
 async def show_all(visit: Visit) -> Shown:
     """The list."""
-    return Shown("connectors.html", {"lines": await overview.lines(visit.services)})
+    return Shown("connectors.html", {"lines": await overview.lines(visit.services, visit.counts)})
 
 
 async def show(visit: Visit) -> Shown:
     """One connector: state, mailboxes, events and what may be done."""
     services, connector = visit.services, await connectors.get(visit.services.store, id_of(visit))
-    line = await overview.line_of(services, connector)
+    line = await overview.line_of(services, visit.counts, connector)
     window = Window(page_number(visit), _EVENTS, ascending=False)
     found = await events.page(services.store, window, connector_id=connector.id)
     return Shown(
@@ -45,13 +45,20 @@ async def show(visit: Visit) -> Shown:
             "imap": await connectors.connection(services.store, connector.id, Kind.IMAP),
             "smtp": await connectors.connection(services.store, connector.id, Kind.SMTP),
             "mailboxes": await tallies.of_mailboxes(services.store, connector.id),
-            "history": list(reversed(services.roster.history(connector.id))),
+            "history": _spans(services.roster.history(connector.id)),
+            "moods": overview.MOODS,
             "events": found.rows,
             "total": found.total,
             "number": window.page,
             "last": max(0, (found.total - 1) // _EVENTS),
         },
     )
+
+
+def _spans(history: tuple[Status, ...]) -> list[tuple[Status, float]]:
+    """The states with how many seconds each lasted, the newest first."""
+    ends = (*(one.since for one in history[1:]), utc_now())
+    return [(one, (ends[at] - one.since).total_seconds()) for at, one in reversed(list(enumerate(history)))]
 
 
 async def show_event(visit: Visit) -> Shown:

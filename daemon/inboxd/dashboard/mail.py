@@ -14,7 +14,7 @@ from inboxd.dashboard.page import Moved, Shown, Visit, page_number
 from inboxd.errors import Invalid, NotFound
 from inboxd.model import InboxId, MessageFilter, MessageId, Window
 from inboxd.services import Services
-from inboxd.store import inboxes, messages
+from inboxd.store import inboxes, marks, messages
 
 SIZE: Final = 50
 MOST_AT_ONCE: Final = 500
@@ -101,8 +101,14 @@ async def _remove(services: Services, message_id: MessageId) -> None:
     await messages.remove(services.store, message_id)
 
 
+async def _favour(services: Services, message_id: MessageId, favourite: bool) -> None:
+    await marks.set_favourite(services.store, message_id, favourite)
+
+
 _CHANGES: Final[dict[str, tuple[Callable[[Services, MessageId], Awaitable[None]], str]]] = {
     "read": (lambda services, one: _mark(services, one, True), "marked as read"),
     "unread": (lambda services, one: _mark(services, one, False), "marked as unread"),
+    "favourite": (lambda services, one: _favour(services, one, True), "among the favourites"),
+    "unfavourite": (lambda services, one: _favour(services, one, False), "no longer among the favourites"),
     "delete": (_remove, "deleted"),
 }

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime
+from statistics import median
 from typing import Final, final
 
+from inboxd.dashboard.counts import HOURS, Counts
 from inboxd.dashboard.page import Shown, Visit
-from inboxd.model import Connector, SentState, State, Status, Window, utc_now
+from inboxd.model import Connector, SentState, State, Status, Window
 from inboxd.services import Services
-from inboxd.store import connectors, outbox_list, tallies
+from inboxd.store import connectors, outbox_list
 from inboxd.store.tallies import Tally
 
-HOURS: Final = 24
 _ROWS_AT_ONCE: Final = 200
 _EMPTY: Final = Tally(0, 0, None)
 
@@ -21,12 +22,17 @@ _EMPTY: Final = Tally(0, 0, None)
 @final
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A connector as lists show it. `mood`: good, busy, bad or off."""
+    """A connector as lists show it. `mood`: good, busy, bad or off; `delays`: seconds from push to stored, newest last.
+
+    `since` is when it began to do what it does.
+    """
 
     connector: Connector
     status: Status
+    since: datetime
     tally: Tally
     hourly: list[int]
+    delays: tuple[float, ...]
 
     @property
     def name(self) -> str:
@@ -37,6 +43,16 @@ class Line:
     def today(self) -> int:
         """Mails of the last 24 hours."""
         return sum(self.hourly)
+
+    @property
+    def delay(self) -> float | None:
+        """The middle one of the delays."""
+        return median(self.delays) if self.delays else None
+
+    @property
+    def word(self) -> str:
+        """What it is doing."""
+        return self.status.state.value if self.connector.enabled else "paused"
 
     @property
     def mood(self) -> str:
@@ -60,28 +76,30 @@ MOODS: Final[dict[State, str]] = {
 }
 
 
-async def lines(services: Services) -> list[Line]:
+async def lines(services: Services, counts: Counts) -> list[Line]:
     """Every connector, those that need attention first."""
-    made = [line async for line in _lines(services, every_connector(services))]
+    made = [line async for line in _lines(services, counts, every_connector(services))]
     return sorted(made, key=lambda line: (not line.needs_attention, line.name.casefold()))
 
 
-async def line_of(services: Services, connector: Connector) -> Line:
+async def line_of(services: Services, counts: Counts, connector: Connector) -> Line:
     """One connector likewise."""
 
     async def only() -> AsyncIterator[Connector]:
         yield connector
 
-    (line,) = [line async for line in _lines(services, only())]
+    (line,) = [line async for line in _lines(services, counts, only())]
     return line
 
 
-async def _lines(services: Services, wanted: AsyncIterator[Connector]) -> AsyncIterator[Line]:
-    held = await tallies.of_inboxes(services.store)
-    hourly = await tallies.by_hour(services.store, utc_now() + timedelta(seconds=1), HOURS)
+async def _lines(services: Services, counts: Counts, wanted: AsyncIterator[Connector]) -> AsyncIterator[Line]:
+    held, hourly, roster = await counts.by_inbox(), await counts.by_hour(), services.roster
     async for one in wanted:
         tally, hours = held.get(one.inbox_id, _EMPTY), hourly.get(one.inbox_id, [0] * HOURS)
-        yield Line(one, services.roster.status(one.id), tally, hours)
+        status, history = roster.status(one.id), roster.history(one.id)
+        # An IDLE that is asked for anew every few minutes is still the same listening.
+        since = history[-1].since if history and history[-1].state is status.state else status.since
+        yield Line(one, status, since, tally, hours, roster.delays(one.id))
 
 
 async def every_connector(services: Services) -> AsyncIterator[Connector]:
@@ -95,7 +113,7 @@ async def every_connector(services: Services) -> AsyncIterator[Connector]:
 
 async def show(visit: Visit) -> Shown:
     """The overview."""
-    found = await lines(visit.services)
+    found = await lines(visit.services, visit.counts)
     census = await outbox_list.census(visit.services.store)
     counts = census.counts
     return Shown(

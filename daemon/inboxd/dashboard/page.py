@@ -9,6 +9,7 @@ from typing import Any, Final, final
 from aiohttp import web
 from multidict import MultiDict, MultiDictProxy
 
+from inboxd.dashboard.counts import Counts
 from inboxd.dashboard.sessions import Session
 from inboxd.services import Services
 
@@ -19,11 +20,12 @@ MAX_FORM_BYTES: Final = 1 << 20
 @final
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request of somebody who is signed in; `form` is empty but for a POST."""
+    """A request of somebody who is signed in; `form` is empty but for a POST. `counts` are what every page shows."""
 
     services: Services
     session: Session
     request: web.Request
+    counts: Counts
     form: MultiDictProxy[Any] = field(default_factory=lambda: MultiDictProxy(MultiDict[Any]()))
 
     def given(self, name: str) -> str:

@@ -26,6 +26,7 @@ ROWS: Final = (
     Row("GET", "/ui/mail/{id}/raw", reader.raw),
     Row("GET", "/ui/mail/{id}/attachments/{position}", reader.attachment),
     Row("POST", "/ui/mail/{id}/unread", reader.unread),
+    Row("POST", "/ui/mail/{id}/favourite", reader.favourite),
     Row("POST", "/ui/mail/{id}/delete", reader.delete),
     Row("GET", "/ui/compose", compose.show),
     Row("POST", "/ui/compose", compose.send, compose.MOST_BYTES),
@@ -34,4 +35,6 @@ ROWS: Final = (
     Row("GET", "/ui/outbox/{id}/raw", outbox.raw),
     Row("POST", "/ui/outbox/{id}/{decision}", outbox.decide),
     Row("GET", "/ui/system", system.show),
+    Row("POST", "/ui/system/keys", system.create_key),
+    Row("POST", "/ui/system/keys/{key}/revoke", system.revoke_key),
 )

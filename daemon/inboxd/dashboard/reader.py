@@ -17,7 +17,7 @@ from inboxd.errors import NotFound
 from inboxd.mail import glean, parse
 from inboxd.mails import Body, Message
 from inboxd.model import MessageFilter, MessageId
-from inboxd.store import messages, neighbours
+from inboxd.store import marks, messages, neighbours
 
 VIEWS: Final = ("html", "text", "source", "headers", "parts", "raw")
 MAX_SHOWN: Final = 1 << 20  # characters of source or raw bytes on a page
@@ -45,6 +45,7 @@ async def show(visit: Visit) -> Shown:
     newer, older = await neighbours.of(visit.services.store, found.chosen, message)
     if not message.read:
         message = await messages.mark_read(visit.services.store, message.id, read=True)
+        visit.counts.forget()
         visit.services.bus.publish(message.id)
     return Shown(
         "message.html",
@@ -119,6 +120,13 @@ async def unread(visit: Visit) -> Moved:
     message = await _message(visit)
     await messages.mark_read(visit.services.store, message.id, read=False)
     return Moved(mail.address(visit))
+
+
+async def favourite(visit: Visit) -> Moved:
+    """The mail among the favourites, or no longer."""
+    message = await _message(visit)
+    await marks.set_favourite(visit.services.store, message.id, not message.favourite)
+    return Moved(f"/ui/mail/{message.id}{mail.context(visit)}")
 
 
 async def delete(visit: Visit) -> Moved:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -58,12 +59,17 @@ def ago(moment: datetime | None) -> str:
     return _time(moment, words)
 
 
+def span(moment: datetime | None) -> str:
+    """How long it has been so since then, likewise."""
+    return NONE if moment is None else _time(moment, f"for {duration(max((utc_now() - moment).total_seconds(), 1))}")
+
+
 def until(moment: datetime | None) -> str:
     """How long it is until then, likewise."""
     if moment is None:
         return NONE
     seconds = (moment - utc_now()).total_seconds()
-    return _time(moment, f"in {duration(seconds)}" if seconds > 0 else "now")
+    return _time(moment, f"in {duration(seconds)}" if seconds >= 1 else "now")
 
 
 def clock(moment: datetime | None) -> str:
@@ -91,18 +97,35 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
 
 
-def bars(counts: list[float], width: int = 120, height: int = 28) -> str:
-    """A small bar chart of one row of numbers, as inline SVG."""
+def sh(word: str) -> str:
+    """The word as a shell is to be given it."""
+    return shlex.quote(word)
+
+
+def bars(counts: Sequence[float], width: int = 120, height: int = 28) -> str:
+    """A small bar chart of one row of numbers, as inline SVG; a hundred of them make no large page."""
     most = max(counts, default=0) or 1
     step = width / max(len(counts), 1)
-    made = Markup("").join(
-        Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
-            at * step, height - tall, max(step - 1, 0.5), tall
-        )
+    made = "".join(
+        f"M{at * step:.4g} {height}v-{tall:.3g}h{max(step - 1, 0.5):.3g}v{tall:.3g}z"
         for at, count in enumerate(counts)
-        if (tall := max(count / most * height, 1.5 if count else 0.5))
+        if (tall := max(count / most * height, 1.5)) and count
     )
-    return Markup('<svg class="bars" viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(width, height, made)
+    return _chart("bars", f"M0 {height}v-.5h{width}v.5z{made}", width, height)
+
+
+def curve(values: Sequence[float], width: int = 80, height: int = 28) -> str:
+    """A small line through one row of numbers, likewise; from 0 up."""
+    most = max(values, default=0) or 1
+    step = width / max(len(values) - 1, 1)
+    points = [f"{at * step:.4g} {height - 1 - value / most * (height - 2):.3g}" for at, value in enumerate(values)]
+    return _chart("curve", f"M{points[0]}L{' '.join(points[1:]) or f'{width} {points[0].split()[1]}'}", width, height)
+
+
+def _chart(kind: str, drawn: str, width: int, height: int) -> str:
+    return Markup('<svg class="{}" viewBox="0 0 {} {}" aria-hidden="true"><path d="{}"/></svg>').format(
+        kind, width, height, drawn
+    )
 
 
 _ENVIRONMENT: Final = Environment(
@@ -112,5 +135,7 @@ _ENVIRONMENT: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_FILTERS: Final[tuple[Callable[..., str], ...]] = (duration, size, number, ago, until, clock, brief, plural, bars)
+_FILTERS: Final[tuple[Callable[..., str], ...]] = (
+    duration, size, number, ago, span, until, clock, brief, plural, sh, bars, curve,
+)  # fmt: skip
 _ENVIRONMENT.filters |= {one.__name__: one for one in _FILTERS}  # pyright: ignore[reportAttributeAccessIssue]

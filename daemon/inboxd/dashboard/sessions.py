@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import secrets
@@ -17,6 +19,7 @@ LONGEST: Final = timedelta(days=7)
 INVITATION: Final = timedelta(minutes=2)
 MOST: Final = 1000
 _MOST_ASIDE: Final = 8
+_TOKEN_BYTES: Final = 24
 
 
 @final
@@ -24,14 +27,14 @@ _MOST_ASIDE: Final = 8
 class Session:
     """A browser that is signed in. `key_id`: by which API key, None by a link or over the control socket.
 
-    `csrf` goes with every form; `notices` are shown on the next page, once.
+    `notices` are shown on the next page, once.
     """
 
     key_id: KeyId | None
     since: datetime
     seen: datetime
     checked: datetime
-    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    _csrf: bytes = field(default_factory=lambda: secrets.token_bytes(_TOKEN_BYTES), repr=False)
     notices: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     _aside: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]], repr=False)
 
@@ -61,9 +64,22 @@ class Session:
         """A token for a form that is to count once."""
         return secrets.token_urlsafe(12)
 
+    def token(self) -> str:
+        """What goes with every form: a secret of this session under a mask that is never the same twice.
+
+        So the size of a compressed page tells nothing of it (breachattack.com, "masking secrets").
+        """
+        mask = secrets.token_bytes(_TOKEN_BYTES)
+        return base64.urlsafe_b64encode(mask + _masked(self._csrf, mask)).decode()
+
     def agrees(self, token: str) -> bool:
-        """Whether a form came with this session's token."""
-        return hmac.compare_digest(self.csrf.encode(), token.encode(errors="replace"))
+        """Whether a form came with a token of this session."""
+        try:
+            given = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            return False
+        mask, masked = given[:_TOKEN_BYTES], given[_TOKEN_BYTES:]
+        return len(masked) == _TOKEN_BYTES and hmac.compare_digest(self._csrf, _masked(masked, mask))
 
 
 @final
@@ -114,6 +130,10 @@ class Sessions:
     def _forget_old(self, now: datetime) -> None:
         self._open = {t: s for t, s in self._open.items() if now - s.seen <= IDLE and now - s.since <= LONGEST}
         self._invited = {code: at for code, at in self._invited.items() if now - at <= INVITATION}
+
+
+def _masked(secret: bytes, mask: bytes) -> bytes:
+    return bytes(one ^ other for one, other in zip(secret, mask, strict=True))
 
 
 def _hash(token: str) -> bytes:

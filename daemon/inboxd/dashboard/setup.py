@@ -115,7 +115,7 @@ async def _test(visit: Visit, given: dict[str, str], connector: Connector | None
             "good": bool(outcome) and all(step.ok for step in outcome),
             "token": token,
             "connector": connector,
-            "csrf": visit.session.csrf,
+            "csrf": visit.session.token(),
             "action": visit.request.path,
             "mailbox": next((step.detail for step in outcome if step.name == "select" and step.ok), ""),
         }

@@ -26,7 +26,8 @@ async def streamed(
         "path": visit.request.path,
         "session": visit.session,
         "notices": [],
-        "csrf": visit.session.csrf,
+        "csrf": visit.session.token(),
+        "unread": await visit.counts.unread(),
     }
     before, _, after = render.page(template, common | dict(values)).partition(_HERE)
     headers = {**guard.HEADERS, "Content-Type": "text/html; charset=utf-8", "X-Accel-Buffering": "no"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, final
 
-from sqlalchemy import Integer, case, cast, func, select, text
+from sqlalchemy import case, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.model import ConnectorId, InboxId
@@ -50,7 +50,7 @@ async def by_hour(store: Store, until: datetime, hours: int) -> dict[InboxId, li
     """How many messages came in each of the last `hours` hours, the oldest first; inboxes without any are left out."""
     since = until - hours * _HOUR
     start = microseconds_of(since)
-    hour = cast((cast(MESSAGES.c.created_at, MESSAGES.c.seq.type) - start) / (3600 * 1_000_000), Integer)
+    hour = (cast(MESSAGES.c.created_at, MESSAGES.c.seq.type) - start) // (3600 * 1_000_000)
     wanted = (
         select(MESSAGES.c.inbox_id, hour.label("hour"), func.count())
         .where(MESSAGES.c.created_at >= since, MESSAGES.c.created_at < until)
@@ -78,24 +78,31 @@ async def store_bytes(store: Store) -> int:
 @final
 @dataclass(frozen=True, slots=True)
 class Read:
-    """How far a mailbox of a connector has been read, and how many of its messages are kept."""
+    """How far a mailbox of a connector has been read, how many of its messages are kept, and when the newest came."""
 
     mailbox: str
     last_uid: int
     loading_below: int | None
     messages: int
+    newest_at: datetime | None
 
 
 async def of_mailboxes(store: Store, connector_id: ConnectorId) -> list[Read]:
     """The connector's mailboxes by name."""
     held = (
-        select(MESSAGES.c.mailbox, func.count().label("messages"))
+        select(MESSAGES.c.mailbox, func.count().label("messages"), func.max(MESSAGES.c.created_at).label("newest_at"))
         .where(MESSAGES.c.connector_id == connector_id)
         .group_by(MESSAGES.c.mailbox)
         .subquery()
     )
     wanted = (
-        select(CURSORS.c.mailbox, CURSORS.c.last_uid, CURSORS.c.backfill_below, func.coalesce(held.c.messages, 0))
+        select(
+            CURSORS.c.mailbox,
+            CURSORS.c.last_uid,
+            CURSORS.c.backfill_below,
+            func.coalesce(held.c.messages, 0),
+            held.c.newest_at,
+        )
         .select_from(CURSORS.outerjoin(held, held.c.mailbox == CURSORS.c.mailbox))
         .where(CURSORS.c.connector_id == connector_id)
         .order_by(CURSORS.c.mailbox)

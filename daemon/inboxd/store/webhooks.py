@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, or_, update
+from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import NotFound
@@ -41,6 +41,17 @@ async def page(store: Store, chosen: WebhookFilter, window: Window) -> Page[Webh
 
     async def look(connection: AsyncConnection) -> Page[Webhook]:
         return await page_in(connection, WEBHOOKS, Webhook, window, _conditions(chosen))
+
+    return await store.read(look)
+
+
+async def failing(store: Store, most: int) -> list[Webhook]:
+    """The enabled webhooks whose last tries failed, the worst first; `most` at most."""
+    failed = select(WEBHOOKS).where(WEBHOOKS.c.failures > 0, WEBHOOKS.c.enabled.is_(True))
+    worst = failed.order_by(WEBHOOKS.c.failures.desc(), WEBHOOKS.c.seq).limit(most)
+
+    async def look(connection: AsyncConnection) -> list[Webhook]:
+        return [record_of(Webhook, row) for row in (await connection.execute(worst)).mappings()]
 
     return await store.read(look)
 

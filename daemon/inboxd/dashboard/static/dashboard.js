@@ -10,6 +10,7 @@ async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Live": "1" }, redirect: "error" }).catch(() => null);
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const token of fresh.querySelectorAll('input[name="csrf"]')) token.setAttribute("value", document.body.dataset.csrf);
   for (const old of pieces()) {
     const now = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
     if (!now || old.querySelector('input:not([type="checkbox"]):focus, textarea:focus, select:focus')) continue;
@@ -29,12 +30,55 @@ function swap(old, now) {
   old.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
 }
 
-if (pieces().length > 0 && document.body.dataset.csrf) {
-  const source = new EventSource("/ui/live");
-  source.addEventListener("mail", refresh);
-  source.addEventListener("tick", refresh);
-  document.addEventListener("visibilitychange", refresh);
-  addEventListener("pagehide", () => source.close());
+// Mails stored since somebody last looked, in the title; unread ones, in the bar. A browser opens six connections to a
+// server: only the tab that is looked at holds one, the others ask now and then.
+const title = document.title;
+const AWAY_MS = 20_000;
+let source = null;
+let last = null;
+let looked = null;
+let asking = 0;
+
+function figures(told) {
+  last = told.last;
+  if (looked === null || !document.hidden) looked = last;
+  document.title = last > looked ? `(${last - looked}) ${title}` : title;
+  for (const badge of document.querySelectorAll("[data-unread]")) {
+    badge.hidden = told.unread === 0;
+    badge.firstElementChild.textContent = told.unread.toLocaleString("en").replaceAll(",", "\u202f");
+  }
+}
+
+async function ask() {
+  const answer = await fetch("/ui/live?now=1", { redirect: "error" }).catch(() => null);
+  if (answer?.ok) figures(await answer.json());
+}
+
+function listen() {
+  clearInterval(asking);
+  source?.close();
+  if (document.hidden) {
+    asking = setInterval(ask, AWAY_MS);
+    return;
+  }
+  looked = last;
+  document.title = title;
+  source = new EventSource("/ui/live");
+  for (const kind of ["here", "mail", "tick"]) {
+    source.addEventListener(kind, (event) => {
+      figures(JSON.parse(event.data));
+      if (kind !== "here") refresh();
+    });
+  }
+}
+
+if (document.body.dataset.csrf) {
+  listen();
+  document.addEventListener("visibilitychange", () => {
+    listen();
+    refresh();
+  });
+  addEventListener("pagehide", () => source?.close());
 }
 
 // --- lists: tick all, ask before what cannot be undone ------------------------------------------------------------------

@@ -1,0 +1,203 @@
+"""The dashboard over HTTP: signing in, links, forms, keys, compression, and the figures that every page shows."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest_asyncio
+
+from api_site import KEY, MAIL, Site, open_site
+from inboxd.dashboard.sessions import Sessions
+from servers.daemon import Daemon
+
+PLAIN = {"Accept-Encoding": "identity"}
+
+
+@pytest_asyncio.fixture
+async def site(tmp_path: Path) -> AsyncGenerator[Site]:
+    async with open_site(tmp_path, pages=Sessions()) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def browser(site: Site) -> AsyncGenerator[aiohttp.ClientSession]:
+    """A browser that is not signed in."""
+    jar = aiohttp.CookieJar(unsafe=True)  # of addresses, which the test's server has for a name
+    async with aiohttp.ClientSession(site.url, cookie_jar=jar, headers=PLAIN) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def signed_in(site: Site) -> AsyncGenerator[aiohttp.ClientSession]:
+    async with browser(site) as opened:
+        async with opened.post("/ui/sign-in", data={"key": KEY}) as answer:
+            assert (answer.status, answer.url.path) == (200, "/")
+        yield opened
+
+
+async def look(opened: aiohttp.ClientSession, path: str) -> str:
+    async with opened.get(path) as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.text()
+
+
+async def press(opened: aiohttp.ClientSession, page: str, action: str, **fields: str) -> str:
+    """Send a form of the page; the page that comes of it."""
+    found = re.search(r'name="csrf" value="([^"]+)"', await look(opened, page))
+    assert found is not None
+    async with opened.post(action, data={"csrf": found[1], **fields}) as answer:
+        assert answer.status < 400, await answer.text()
+        return await answer.text()
+
+
+def unread(page: str) -> str:
+    """The badge beside Mail."""
+    found = re.search(r"data-unread( hidden)?><span>([^<]*)", page)
+    assert found is not None
+    assert bool(found[1]) == (found[2] == "0")
+    return found[2]
+
+
+async def test_link_of_the_socket_signs_in_once_and_nobody_else_gets_one(site: Site) -> None:
+    made: dict[str, Any] = (await site.ask_control("POST", "/ui/invite")).json
+    assert made["seconds"] == 120
+    assert made["link"].startswith("http://127.0.0.1:8025/ui/enter?code=")
+    parts = urlsplit(str(made["link"]))
+    way = f"{parts.path}?{parts.query}"
+    async with browser(site) as first, browser(site) as second:
+        async with first.get(way) as answer:
+            assert (answer.status, answer.url.path) == (200, "/")
+        assert "Connect your first mailbox" in await look(first, "/")
+        async with second.get(way) as answer:
+            assert answer.status == 403
+            assert "inboxctl dashboard" in await answer.text()
+        async with first.post("/ui/invite") as answer:
+            assert answer.status == 404
+
+
+async def test_who_is_not_signed_in_is_asked_to_and_then_led_where_they_wanted(site: Site) -> None:
+    async with browser(site) as opened:
+        async with opened.get("/ui/mail?q=plan") as answer:
+            assert answer.url.path == "/ui/sign-in"
+            assert 'value="/ui/mail?q=plan"' in await answer.text()
+        async with opened.post("/ui/sign-in", data={"key": "wrong", "next": "/ui/mail"}) as answer:
+            assert answer.status == 401
+        for elsewhere in ("//evil.example/", "https://evil.example", "/\\evil.example"):
+            sent = opened.post("/ui/sign-in", data={"key": KEY, "next": elsewhere}, allow_redirects=False)
+            async with sent as answer:
+                assert (answer.status, answer.headers["Location"]) == (303, "/")
+                cookie = answer.headers["Set-Cookie"]
+                assert "HttpOnly" in cookie
+                assert "SameSite=Strict" in cookie
+
+
+async def test_forms_without_this_sessions_token_or_of_other_sites_change_nothing(site: Site) -> None:
+    async with signed_in(site) as mine, signed_in(site) as yours:
+        found = re.search(r'name="csrf" value="([^"]+)"', await look(yours, "/ui/system"))
+        assert found is not None
+        for fields in ({}, {"csrf": ""}, {"csrf": found[1]}):
+            async with mine.post("/ui/system/keys", data={"name": "stolen", **fields}) as answer:
+                assert answer.status == 403
+        async with yours.post(
+            "/ui/system/keys", data={"name": "stolen", "csrf": found[1]}, headers={"Origin": "http://evil.example"}
+        ) as answer:
+            assert answer.status == 403
+        assert "stolen" not in await look(mine, "/ui/system")
+
+
+async def test_key_is_made_shown_once_used_and_revoked(site: Site) -> None:
+    async with signed_in(site) as opened:
+        made = await press(opened, "/ui/system", "/ui/system/keys", name="build <1>")
+        found = re.search(r"<code>(inboxd_([a-z0-9]+)_[\w-]+)</code>", made)
+        assert found is not None
+        assert "build &lt;1&gt;" in made
+        assert found[1] not in await look(opened, "/ui/system")
+        answer = await site.ask("GET", "/user/info", headers={"x-api-key": found[1]})
+        assert answer.status != 401
+        await press(opened, "/ui/system", f"/ui/system/keys/{found[2]}/revoke")
+        assert (await site.ask("GET", "/user/info", headers={"x-api-key": found[1]})).status == 401
+        token = re.search(r'name="csrf" value="([^"]+)"', await look(opened, "/ui/system"))
+        assert token is not None
+        async with opened.post("/ui/system/keys", data={"csrf": token[1], "name": ""}) as answer:
+            assert answer.status == 400
+            assert 'role="alert"' in await answer.text()
+
+
+async def test_pages_are_compressed_and_files_sent_once(site: Site) -> None:
+    async with signed_in(site) as opened:
+        plain = await look(opened, "/ui/system")
+        async with opened.get("/ui/system", headers={"Accept-Encoding": "gzip"}) as answer:
+            assert answer.headers["Content-Encoding"] == "gzip"
+            assert int(answer.headers["Content-Length"]) < len(plain) / 2
+        async with opened.get("/ui/static/dashboard.css") as answer:
+            tag, sheet = answer.headers["ETag"], await answer.read()
+            assert answer.headers["Cache-Control"] == "no-cache"
+        async with opened.get("/ui/static/dashboard.css", headers={"If-None-Match": tag}) as answer:
+            assert (answer.status, await answer.read()) == (304, b"")
+        assert len(gzip.compress(sheet)) < 8_000
+
+
+async def test_unread_mails_are_counted_on_every_page_at_once_after_a_change(site: Site) -> None:
+    made = await site.new_connector(name="n", emailAddress="a@example.com")
+    first, second = await site.deliver(made, MAIL, MAIL.replace(b"Hello", b"Again"))
+    async with signed_in(site) as opened:
+        assert unread(await look(opened, "/")) == "2"
+        assert unread(await look(opened, f"/ui/mail/{first.id}")) == "1", "reading it marks it"
+        assert unread(await press(opened, "/ui/mail", "/ui/mail/change", do="read", id=str(second.id))) == "0"
+        assert unread(await press(opened, "/ui/mail", f"/ui/mail/{first.id}/unread")) == "1"
+        async with opened.get("/ui/live?now=1") as answer:
+            assert await answer.json() == {"unread": 1, "last": second.seq}
+
+
+async def test_live_stream_begins_with_the_figures_and_tells_of_new_mail(site: Site) -> None:
+    made = await site.new_connector(name="n", emailAddress="a@example.com")
+    async with signed_in(site) as opened, opened.get("/ui/live") as answer, asyncio.timeout(15):
+        assert await answer.content.readuntil(b"\n\n") == b'event: here\ndata: {"unread": 0, "last": 0}\n\n'
+        (mail,) = await site.deliver(made, MAIL)
+        told = b""
+        while b"event: mail" not in told:
+            told = await answer.content.readuntil(b"\n\n")
+        assert f'"last": {mail.seq}'.encode() in told
+
+
+async def test_mail_becomes_a_favourite_and_no_longer(site: Site) -> None:
+    made = await site.new_connector(name="n", emailAddress="a@example.com")
+    (mail,) = await site.deliver(made, MAIL)
+    async with signed_in(site) as opened:
+        assert "★ Favourite" in await press(opened, f"/ui/mail/{mail.id}", f"/ui/mail/{mail.id}/favourite")
+        assert str(mail.id) in await look(opened, "/ui/mail?q=is:favourite")
+        assert "☆ Favourite" in await press(opened, f"/ui/mail/{mail.id}", f"/ui/mail/{mail.id}/favourite")
+        assert str(mail.id) not in await look(opened, "/ui/mail?q=is:favourite")
+
+
+async def test_every_page_answers_on_an_empty_installation_and_after(site: Site) -> None:
+    paths = ("/", "/ui/mail", "/ui/outbox", "/ui/connectors", "/ui/connectors/new", "/ui/compose", "/ui/system")
+    async with signed_in(site) as opened:
+        for path in paths:
+            await look(opened, path)
+        made = await site.new_connector(name="it's", emailAddress="a@example.com")
+        await site.deliver(made, MAIL)
+        for path in (*paths, f"/ui/connectors/{made['id']}", f"/ui/connectors/{made['id']}/edit"):
+            await look(opened, path)
+        assert "inboxctl sync &#39;it&#39;" in await look(opened, f"/ui/connectors/{made['id']}")
+        for missing in ("/ui/nowhere", "/ui/mail/none", "/ui/connectors/none", "/ui/static/../app.py"):
+            async with opened.get(missing) as answer:
+                assert answer.status == 404
+                assert "That did not work" in await answer.text()
+
+
+def test_command_prints_a_link_for_here_or_for_a_proxys_name(daemon: Daemon) -> None:
+    daemon.start()
+    here = daemon.ctl("dashboard")
+    assert re.fullmatch(rf"http://127\.0\.0\.1:{daemon.api_port}/ui/enter\?code=[\w-]{{32}}\n", here)
+    there = daemon.ctl("dashboard", "--url", "https://mail.example.org/")
+    assert there.startswith("https://mail.example.org/ui/enter?code=")
+    assert "--url" in daemon.ctl("dashboard", "--url", "mail.example.org", status=2)

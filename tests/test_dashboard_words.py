@@ -1,0 +1,96 @@
+"""What people write into the search box, and how pages put figures into words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from inboxd.dashboard import render, search
+from inboxd.model import MessageFilter, utc_now
+
+EVERY = MessageFilter()
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("", MessageFilter()),
+        ("two words", MessageFilter(search="two words")),
+        ('"an exact phrase" more', MessageFilter(search="an exact phrase more")),
+        ("is:unread has:attachment", MessageFilter(unread_only=True, attached_only=True)),
+        ("IS:Starred", MessageFilter(favourite_only=True)),
+        ("from:ada invoice", MessageFilter(sender="ada", search="invoice")),
+        ('subject:"spring plan" to:bob', MessageFilter(subject="spring plan", recipient="bob", search="spring plan")),
+        ("see https://example.org at 12:30", MessageFilter(search="see https://example.org at 12:30")),
+        ('"never closed', MessageFilter(search="never closed")),
+        ("from:", MessageFilter(search="from:")),
+    ],
+)
+def test_search_is_read(written: str, expected: MessageFilter) -> None:
+    found = search.read(written, EVERY)
+    assert found.chosen == expected
+    assert found.mistakes == ()
+
+
+def test_days_bound_the_span() -> None:
+    found = search.read("after:2026-01-30 before:2026-02-02", EVERY)
+    assert (found.since, found.before) == (datetime(2026, 1, 31, tzinfo=UTC), datetime(2026, 2, 2, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "written", ["is:purple", "has:wings", "after:yesterday", "before:2026-13-01", "after:0001-01-01"]
+)
+def test_what_is_not_understood_is_said_and_left_out(written: str) -> None:
+    found = search.read(f"{written} plan", EVERY)
+    (mistake,) = found.mistakes
+    assert written in mistake
+    assert found.chosen == MessageFilter(search="plan")
+
+
+def test_inbox_that_was_chosen_stays_chosen() -> None:
+    assert search.read("is:unread", MessageFilter(favourite_only=True)).chosen == MessageFilter(
+        favourite_only=True, unread_only=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, render.NONE), (0.0123, "12 ms"), (1, "1 s"), (59, "59 s"), (60, "1 min"), (7_300, "2 h"), (200_000, "2 d")],
+)
+def test_durations_are_in_their_largest_unit(seconds: float | None, words: str) -> None:
+    assert render.duration(seconds) == words
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "0 B"), (999, "999 B"), (4_200, "4.2 KB"), (17_300_000, "17 MB")])
+def test_sizes_are_short(count: float, words: str) -> None:
+    assert render.size(count) == words
+
+
+def test_moments_are_told_from_now_and_named_exactly() -> None:
+    moment = utc_now() - timedelta(minutes=3)
+    assert f'datetime="{moment:%Y-%m-%dT%H:%M:%SZ}"' in render.ago(moment)
+    assert ">3 min ago<" in render.ago(moment)
+    assert ">for 3 min<" in render.span(moment)
+    assert ">in 3 min<" in render.until(utc_now() + timedelta(minutes=3, seconds=1))
+    assert render.ago(None) == "never"
+
+
+def test_charts_draw_every_number_and_stay_small() -> None:
+    assert render.bars([0.0, 3.0, 6.0]).count("M") == 3, "the ground, and a bar for each that is not 0"
+    assert "M0 1L" in render.curve([0.5]), "one value is a level line"
+    assert len(render.bars([float(number) for number in range(24)])) < 900
+    assert len(render.curve([0.0123456] * 40)) < 900
+
+
+@pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", '" onmouseover="x', "'><img src=x>"])
+def test_whatever_a_page_is_given_is_text(hostile: str) -> None:
+    common = {"path": "/", "session": None, "notices": [("bad", hostile)], "csrf": "", "unread": 0}
+    html = render.page("failure.html", common | {"status": 404, "phrase": hostile, "words": hostile})
+    assert hostile not in html
+    assert html.count("&lt;script") + html.count("&#34; onmouse") + html.count("&#39;&gt;&lt;img") == 4
+
+
+def test_words_for_a_shell_are_quoted() -> None:
+    assert render.sh("work") == "work"
+    assert render.sh("it's; rm -rf /") == """'it'"'"'s; rm -rf /'"""
