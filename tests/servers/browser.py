@@ -89,6 +89,10 @@ class Desk:
         """Follow the first link of that name."""
         self.page.get_by_role("link", name=word, exact=True).first.click()
 
+    def go(self, path: str) -> None:
+        """Follow the link to a page in the bar at the top."""
+        self.page.locator(f'.bar nav a[href="{path}"]').click()
+
     def fill(self, **fields: str) -> None:
         """Write into fields, by their ids."""
         for name, value in fields.items():

@@ -21,9 +21,9 @@ _TICK_SECONDS: Final = 5.0  # states of connectors change without a word on the 
 
 
 async def stream(visit: Visit) -> web.StreamResponse:
-    """`here` at once, `mail` when some was stored or something became of one sent, else `tick` every so often, until the browser goes.
+    """`here` at once, `mail` when some was stored or something became of one sent, else `tick` every so often.
 
-    With `now` among the parameters the figures alone, once.
+    It lasts until the browser goes. With `now` among the parameters: the figures alone, once.
     """
     if visit.given("now"):
         return web.Response(body=await _figures(visit), content_type="application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from http import HTTPStatus
 from typing import Final
 from uuid import UUID
@@ -26,6 +27,8 @@ _FRAME: Final = (
     "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline';"
     " img-src data:{remote}; font-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
+# Browsers connect to the server of a <link rel=preconnect> whatever the policy says: no such element may come to be.
+_LINK: Final = re.compile(r"<(?=link[\s/>])", re.IGNORECASE)
 _AROUND: Final = (
     '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
     '<base target="_blank"><style>body{margin:1rem;font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere;'
@@ -93,7 +96,7 @@ def _html(raw: bytes) -> str:
     body = parse.body(raw)
     if body.html is None:
         return glean.html_of_text(body.text or "")
-    return glean.with_images(body.html, parse.images(raw))
+    return glean.with_images(_LINK.sub("<no-", body.html), parse.images(raw))
 
 
 async def attachment(visit: Visit) -> web.StreamResponse:
