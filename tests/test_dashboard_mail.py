@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Dialog, expect
 
 from inboxd.model import Tls
 from servers.accounts import HTML, PDF, RICH
@@ -76,7 +76,11 @@ def place(desk: Desk, sink: SmtpServer, mailbox: tuple[User, dict[str, Any]]) ->
 def numbered(number: int) -> bytes:
     """A small mail; every tenth is of Grace."""
     sender = b"Grace <grace@example.test>" if number % 10 == 0 else b"Ada <ada@example.test>"
-    return b"From: %s\r\nTo: me@example.test\r\nSubject: mail %d of many\r\n\r\nNumber %d\r\n" % (sender, number, number)
+    return b"From: %s\r\nTo: me@example.test\r\nSubject: mail %d of many\r\n\r\nNumber %d\r\n" % (
+        sender,
+        number,
+        number,
+    )
 
 
 def test_pages_of_the_list_are_turned_and_searched(place: Place) -> None:
@@ -168,7 +172,12 @@ def test_mails_are_ticked_and_changed_together(place: Place) -> None:
     assert desk.notice() == "2 mails marked as read."
     assert desk.page.locator(".list li.read").count() == 2
     questions: list[str] = []
-    desk.page.once("dialog", lambda dialog: (questions.append(dialog.message), dialog.dismiss()))
+
+    def refuse(dialog: Dialog) -> None:
+        questions.append(dialog.message)
+        dialog.dismiss()
+
+    desk.page.once("dialog", refuse)
     desk.page.get_by_label(f"Tick: {first}").check()
     desk.press("Delete")
     assert questions == ["Delete the ticked mails here? The mailbox keeps them."]
@@ -278,6 +287,15 @@ def test_a_phone_shows_no_page_wider_than_itself(chromium: Browser, place: Place
     with desk_on(chromium, place.desk.daemon, viewport={"width": 390, "height": 844}) as phone:
         mail = place.desk.daemon.emails(place.connector)[0]["id"]
         here = f"/ui/connectors/{place.connector['id']}"
-        for path in ("/", place.list, f"/ui/mail/{mail}", "/ui/outbox", "/ui/connectors", here, "/ui/system", "/ui/compose"):
+        for path in (
+            "/",
+            place.list,
+            f"/ui/mail/{mail}",
+            "/ui/outbox",
+            "/ui/connectors",
+            here,
+            "/ui/system",
+            "/ui/compose",
+        ):
             phone.open(path)
             assert phone.page.evaluate("document.documentElement.scrollWidth") <= 390, path

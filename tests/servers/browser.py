@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import urllib.parse
-import urllib.request
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -115,19 +115,13 @@ class Desk:
 
 def cookie_of(daemon: Daemon) -> str:
     """A session's token, got by the key as the sign-in form gets it."""
-    form = urllib.parse.urlencode({"key": KEY}).encode()
-    request = urllib.request.Request(f"http://{LOOPBACK}:{daemon.api_port}/ui/sign-in", form)
-
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: object) -> None:
-            return None
-
-    try:
-        urllib.request.build_opener(Stay).open(request, timeout=20)
-    except urllib.error.HTTPError as answer:
-        with answer:
-            return str(answer.headers["Set-Cookie"]).partition(";")[0].partition("=")[2]
-    raise AssertionError("the dashboard did not sign in")
+    connection = http.client.HTTPConnection(LOOPBACK, daemon.api_port, timeout=20)
+    with closing(connection):
+        form = urllib.parse.urlencode({"key": KEY})
+        connection.request("POST", "/ui/sign-in", form, {"Content-Type": "application/x-www-form-urlencoded"})
+        given = connection.getresponse().getheader("Set-Cookie") or ""
+    assert given, "the dashboard did not sign in"
+    return given.partition(";")[0].partition("=")[2]
 
 
 @contextmanager
