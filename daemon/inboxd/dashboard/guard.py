@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Final
@@ -14,6 +15,7 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_BRACKETED: Final = re.compile(r"(\[[^]]*\])(?::\d*)?")
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -48,8 +50,8 @@ def check_origin(headers: Mapping[str, str]) -> None:
 
 
 def _name_of(host: str) -> str:
-    name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
-    return name.rstrip(".").lower()
+    address = _BRACKETED.fullmatch(host)
+    return address[1] if address else host.partition(":")[0].rstrip(".").lower()
 
 
 def _is_address(name: str) -> bool:
