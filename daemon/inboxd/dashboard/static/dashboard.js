@@ -67,17 +67,14 @@ function listen() {
   for (const kind of ["here", "mail", "tick"]) {
     source.addEventListener(kind, (event) => {
       figures(JSON.parse(event.data));
-      if (kind !== "here") refresh();
+      refresh(); // after "here" too: something may have changed since the page was made
     });
   }
 }
 
 if (document.body.dataset.csrf) {
   listen();
-  document.addEventListener("visibilitychange", () => {
-    listen();
-    refresh();
-  });
+  document.addEventListener("visibilitychange", listen);
   addEventListener("pagehide", () => source?.close());
 }
 
