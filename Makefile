@@ -1,4 +1,5 @@
 # demo: watch it work.  test: everything, against real servers.  check: format, lint, types, floors.
+# shots: every page of the dashboard as pictures, in light, dark and phone width (SHOTS=FOLDER).
 # bench: speed beside its peers (QUICK=1: a tenth of it; BENCH_FLAGS=NAME: one of them).  lock: resolve the locks again.  clean: remove what these made.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check shots bench lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/inboxd demo
@@ -24,6 +25,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check daemon tests
 	$(BIN)/pyright
 	$(BIN)/pytest --quiet tests/test_floors.py
+
+shots: $(VENV)/.dev
+	@sh tests/install.sh test
+	$(BIN)/python tests/shots.py $(or $(SHOTS),shots)
 
 bench: $(VENV)/.dev
 	@sh tests/install.sh bench
@@ -65,5 +70,5 @@ lock:
 	$(COMPILE) --extra demo --extra postgres --constraint requirements-dev.lock --output-file requirements.lock - pyproject.toml
 
 clean:
-	rm -rf $(VENV) tests/js/node_modules build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/js/node_modules shots build dist .pytest_cache .ruff_cache .hypothesis
 	find daemon tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,7 +29,8 @@ LOOKS: Final[dict[str, dict[str, Any]]] = {
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "device_scale_factor": 2},
 }
-HTML: Final = """<table width="100%" style="font-family:Georgia"><tr><td style="background:#14342b;color:#fff;padding:24px">
+HTML: Final = """<table width="100%" style="font-family:Georgia">
+<tr><td style="background:#14342b;color:#fff;padding:24px">
 <h1 style="margin:0">Field notes, autumn edition</h1></td></tr><tr><td style="padding:24px"><p>Dear Ada,</p>
 <p>the seeds you asked for are on their way. <a href="https://seeds.example/track">Follow the parcel</a>.</p>
 <img src="https://seeds.example/pixel.png" alt="A bed of winter rye" width="320" height="120">
@@ -56,7 +57,7 @@ LETTERS: Final = (
     Letter("שירות לקוחות <help@shop.example>", "החשבונית שלך לחודש מרץ (PDF)", "שלום, החשבונית מצורפת."),
     Letter("build@ci.example", "[inboxd/main] #4711 failed: test_first_load_goes_on_where_it_was_when_the_server_"
            "renumbers_the_mailbox_in_the_middle_of_it on linux-aarch64 with Python 3.14.0rc2", "The log is long."),
-    Letter("株式会社サンプル <info@sample.example>", "【重要】システムメンテナンスのお知らせ", "平素よりお世話になっております。"),
+    Letter("株式会社サンプル <info@sample.example>", "【重要】メンテナンスのお知らせ", "お世話になっております。"),
     Letter("a-very-long-local-part-without-any-break-in-it@a-very-long-domain-name.example", "", "No subject at all."),
     Letter("Barbara <barbara@mit.example>", "Lunch?", "Tuesday at noon, the usual place?"),
 )  # fmt: skip
@@ -159,19 +160,22 @@ def _connector(name: str, then: str = "") -> Callable[[Page], None]:
         _open(page, "/ui/connectors")
         page.click(f"th >> text={name}")
         if then:
-            page.click(f"text={then} >> nth=0")
+            page.click(f"{then} >> nth=0")
             page.wait_for_load_state()
 
     return go
 
 
-def _mail(subject: str, query: str = "") -> Callable[[Page], None]:
+def _mail(subject: str, query: str = "", then: str = "") -> Callable[[Page], None]:
     def go(page: Page) -> None:
         _open(page, "/ui/mail")
         page.click(f".list a:has-text('{subject}') >> nth=0")
         page.wait_for_load_state()
         if query:
             _open(page, re.sub(r"^https?://[^/]+|\?.*", "", page.url) + query)
+        if then:
+            page.click(f"{then} >> nth=0")
+            page.wait_for_load_state()
 
     return go
 
@@ -201,9 +205,9 @@ FULL: Final[dict[str, Callable[[Page], None]]] = {
     "connectors": _at("/ui/connectors"),
     "connector": _connector("Ada at home"),
     "connector-broken": _connector("Grace"),
-    "connector-edit": _connector("Ada at home", "Edit"),
-    "connector-test": _connector("Grace", "Test"),
-    "event": _connector("Ada at home", "SYNC"),
+    "connector-edit": _connector("Ada at home", "text=Edit"),
+    "connector-test": _connector("Grace", "text=Test"),
+    "event": _connector("Grace", ".rows td a"),
     "add": _at("/ui/connectors/new"),
     "add-mistake": _after("/ui/connectors/new", {"email": "ada@unknown.invalid"}, "Find the servers"),
     "add-google": _after("/ui/connectors/new", {"email": "ada@gmail.com"}, "Find the servers"),
@@ -216,7 +220,7 @@ FULL: Final[dict[str, Callable[[Page], None]]] = {
     "message-headers": _mail("#4711", "?view=headers"),
     "message-long": _mail("#4711"),
     "compose": _at("/ui/compose"),
-    "reply": _mail("minutes", ""),
+    "reply": _mail("minutes", then="text=Reply"),
     "outbox": _at("/ui/outbox"),
     "sending-failed": _outbox("nobody gets"),
     "sending-deferred": _outbox("that waits"),

@@ -15,7 +15,9 @@ import aiohttp
 import pytest_asyncio
 
 from api_site import KEY, MAIL, Site, open_site
+from inboxd.dashboard.counts import FRESH_SECONDS, Counts
 from inboxd.dashboard.sessions import Sessions
+from inboxd.sections import OutboxSettings
 from servers.daemon import Daemon
 
 PLAIN = {"Accept-Encoding": "identity"}
@@ -157,6 +159,21 @@ async def test_unread_mails_are_counted_on_every_page_at_once_after_a_change(sit
             assert await answer.json() == {"unread": 1, "last": second.seq}
 
 
+async def test_counts_are_looked_up_anew_after_two_seconds_or_a_change(site: Site) -> None:
+    made = await site.new_connector(name="n", emailAddress="a@example.com")
+    now = 100.0
+    counts = Counts(site.services, lambda: now)
+    assert await counts.unread() == 0
+    await site.deliver(made, MAIL)
+    assert await counts.unread() == 0
+    now += FRESH_SECONDS
+    assert await counts.unread() == 1
+    await site.deliver(made, MAIL.replace(b"Hello", b"Again"), first_uid=2)
+    counts.forget()
+    assert await counts.unread() == 2
+    assert sum(sum(hours) for hours in (await counts.by_hour()).values()) == 2
+
+
 async def test_live_stream_begins_with_the_figures_and_tells_of_new_mail(site: Site) -> None:
     made = await site.new_connector(name="n", emailAddress="a@example.com")
     async with signed_in(site) as opened, opened.get("/ui/live") as answer, asyncio.timeout(15):
@@ -192,6 +209,19 @@ async def test_every_page_answers_on_an_empty_installation_and_after(site: Site)
             async with opened.get(missing) as answer:
                 assert answer.status == 404
                 assert "That did not work" in await answer.text()
+
+
+async def test_connector_shows_how_many_mails_its_server_still_allows(tmp_path: Path) -> None:
+    async with (
+        open_site(tmp_path, pages=Sessions(), outbox=OutboxSettings(per_day=7)) as site,
+        signed_in(site) as opened,
+    ):
+        made = await site.new_connector(name="n", emailAddress="a@example.com")
+        page = f"/ui/connectors/{made['id']}"
+        assert "of 7 that the server allows" not in await look(opened, page), "it cannot send"
+        smtp = {"smtpHost": "127.0.0.1", "smtpPort": 1, "smtpUsername": "u", "smtpPassword": "p"}
+        assert (await site.ask("POST", f"/connectors/{made['id']}/smtp", smtp)).status == 201
+        assert "0 <small>of 7 that the server allows" in await look(opened, page)
 
 
 def test_command_prints_a_link_for_here_or_for_a_proxys_name(daemon: Daemon) -> None:

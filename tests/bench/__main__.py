@@ -1,16 +1,17 @@
-"""`python -m bench [latency|reader|first-sync|lists|waits|sending|idle …]`: run the named benchmarks, or all."""
+"""`python -m bench [latency|reader|first-sync|lists|pages|waits|sending|idle …]`: run the named benchmarks, or all."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import first_sync, idle, latency, lists, reader, sending, waits
+from bench import first_sync, idle, latency, lists, pages, reader, sending, waits
 
 BENCHMARKS = {
     "latency": latency.main,
     "reader": reader.main,
     "first-sync": first_sync.main,
     "lists": lists.main,
+    "pages": pages.main,
     "waits": waits.main,
     "sending": sending.main,
     "idle": idle.main,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -101,16 +102,16 @@ def _mails(count: int, seed: int) -> Iterator[bytes]:
     """Mails with the usual headers and about 1 KB of text; the words are as unevenly common as in any language."""
     rng = random.Random(seed)
     words = ["".join(rng.choices(_LETTERS, k=rng.randint(2, 11))) for _ in range(20_000)]
-    weights = [1 / rank for rank in range(1, len(words) + 1)]
+    weights = list(accumulate(1 / rank for rank in range(1, len(words) + 1)))
     for number in range(count):
         sender = f"{words[number % 997]}.{words[number % 89]}"
-        text = " ".join(rng.choices(words, weights, k=150))
+        text = " ".join(rng.choices(words, cum_weights=weights, k=150))
         if number == count // 2 and seed == 0:
             text += f" {RARE}"
         when = _FIRST + timedelta(minutes=number)
         yield (
             f"From: {sender.title()} <{sender}@mail{number % 50}.example.org>\r\nTo: Bench <bench@example.test>\r\n"
-            f"Subject: Order {number}: {' '.join(rng.choices(words, weights, k=5))}\r\n"
+            f"Subject: Order {number}: {' '.join(rng.choices(words, cum_weights=weights, k=5))}\r\n"
             f"Message-ID: <{number}.{seed}@mail.example.org>\r\nDate: {when:%a, %d %b %Y %H:%M:%S} +0000\r\n"
             f"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n"
         ).encode()

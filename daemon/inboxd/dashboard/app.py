@@ -43,7 +43,7 @@ def mount(application: web.Application, services: Services, sessions: Sessions) 
     router.add_get("/ui/static/{name}", door.guarded(_static))
     router.add_get(SIGN_IN, door.guarded(door.ask))
     router.add_post(SIGN_IN, door.guarded(door.sign_in))
-    router.add_get("/ui/enter", door.guarded(door.enter))
+    router.add_get("/ui/enter", door.guarded(door.enter), allow_head=False)
     router.add_post("/ui/invite", door.invite)
     router.add_post("/ui/sign-out", door.guarded(door.sign_out))
     for row in ROWS:
@@ -83,6 +83,7 @@ async def _static(request: web.Request) -> web.StreamResponse:
     response = web.Response(status=HTTPStatus.NOT_MODIFIED) if had else web.Response(body=file.content)
     response.etag = file.tag
     response.headers["Cache-Control"] = "no-cache"
+    response.headers["Vary"] = "Accept-Encoding"
     if not had:
         response.headers["Content-Type"] = file.kind
         response.enable_compression()

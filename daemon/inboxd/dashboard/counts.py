@@ -25,10 +25,12 @@ class Counts:
         self._services = services
         self._clock = clock
         self._kept: dict[Hashable, tuple[float, Any]] = {}
+        self._changes = 0
 
     def forget(self) -> None:
         """Somebody changed something: who looks now is to see it."""
         self._kept.clear()
+        self._changes += 1
 
     async def by_inbox(self) -> dict[InboxId, Tally]:
         """What each inbox holds; those without a message are left out."""
@@ -47,7 +49,8 @@ class Counts:
         kept = self._kept.get(name)
         if kept is not None and self._clock() - kept[0] < FRESH_SECONDS:
             return kept[1]
-        began = self._clock()
+        began, changes = self._clock(), self._changes
         found = await self._services.flights.share(("dashboard", name), look)
-        self._kept[name] = (began, found)
+        if changes == self._changes:
+            self._kept[name] = (began, found)
         return found

@@ -42,6 +42,7 @@ async def stream(visit: Visit) -> web.StreamResponse:
                 async with asyncio.timeout(_TICK_SECONDS):
                     await hint.wait()
                 kind = b"mail"
+                visit.counts.forget()
             except TimeoutError:
                 kind = b"tick"
 

@@ -78,7 +78,7 @@ async def store_bytes(store: Store) -> int:
 @final
 @dataclass(frozen=True, slots=True)
 class Read:
-    """How far a mailbox of a connector has been read, how many of its messages are kept, and when the newest came."""
+    """How far a mailbox of a connector has been read, how many of its messages are kept, when the newest came."""
 
     mailbox: str
     last_uid: int
@@ -90,19 +90,16 @@ class Read:
 async def of_mailboxes(store: Store, connector_id: ConnectorId) -> list[Read]:
     """The connector's mailboxes by name."""
     held = (
-        select(MESSAGES.c.mailbox, func.count().label("messages"), func.max(MESSAGES.c.created_at).label("newest_at"))
+        select(MESSAGES.c.mailbox, func.count().label("messages"))
         .where(MESSAGES.c.connector_id == connector_id)
         .group_by(MESSAGES.c.mailbox)
         .subquery()
     )
+    same = (MESSAGES.c[name] == CURSORS.c[name] for name in ("connector_id", "mailbox", "uidvalidity"))
+    newest = select(MESSAGES.c.created_at).where(*same).order_by(MESSAGES.c.uid.desc()).limit(1).scalar_subquery()
+    counted = func.coalesce(held.c.messages, 0)
     wanted = (
-        select(
-            CURSORS.c.mailbox,
-            CURSORS.c.last_uid,
-            CURSORS.c.backfill_below,
-            func.coalesce(held.c.messages, 0),
-            held.c.newest_at,
-        )
+        select(CURSORS.c.mailbox, CURSORS.c.last_uid, CURSORS.c.backfill_below, counted, newest)
         .select_from(CURSORS.outerjoin(held, held.c.mailbox == CURSORS.c.mailbox))
         .where(CURSORS.c.connector_id == connector_id)
         .order_by(CURSORS.c.mailbox)

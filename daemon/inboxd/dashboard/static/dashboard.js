@@ -10,24 +10,30 @@ async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Live": "1" }, redirect: "error" }).catch(() => null);
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // What differs on every page without meaning anything is made the same, or everything would be swapped each time.
+  localise(fresh);
   for (const token of fresh.querySelectorAll('input[name="csrf"]')) token.setAttribute("value", document.body.dataset.csrf);
   for (const old of pieces()) {
     const now = fresh.querySelector(`[data-live="${CSS.escape(old.dataset.live)}"]`);
-    if (!now || old.querySelector('input:not([type="checkbox"]):focus, textarea:focus, select:focus')) continue;
+    if (!now || old.querySelector(":is(input:not([type=checkbox]), textarea, select):focus")) continue;
     if (old.innerHTML !== now.innerHTML) swap(old, now);
   }
 }
 
 // What was ticked stays ticked, and the focus where it was: on the same link, button or box, wherever that is now.
 function swap(old, now) {
-  const boxes = () => [...old.querySelectorAll('input[type="checkbox"]')];
-  const ticked = new Set(boxes().filter((box) => box.checked).map((box) => box.value));
-  const named = (one) => `${one.getAttribute("href") ?? one.form?.getAttribute("action")} ${one.value ?? ""}`;
-  const focused = old.contains(document.activeElement) ? named(document.activeElement) : null;
+  const focused = old.contains(document.activeElement) ? sameAs(document.activeElement) : null;
+  const ticked = new Set([...old.querySelectorAll('input[name="id"]:checked')].map((box) => box.value));
   old.replaceChildren(...now.childNodes);
-  for (const box of boxes()) box.checked = ticked.has(box.value);
-  if (focused) [...old.querySelectorAll("a, button, input")].find((one) => named(one) === focused)?.focus();
+  for (const box of old.querySelectorAll('input[name="id"]')) box.checked = ticked.has(box.value);
+  if (focused) old.querySelector(focused)?.focus();
   old.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
+}
+
+// What finds the element's successor: the same link, or the same box to tick.
+function sameAs(element) {
+  if (element.matches("a[href]")) return `a[href="${CSS.escape(element.getAttribute("href"))}"]`;
+  return element.matches('input[name="id"]') ? `input[value="${CSS.escape(element.value)}"]` : null;
 }
 
 // Mails stored since somebody last looked, in the title; unread ones, in the bar. A browser opens six connections to a
@@ -122,18 +128,30 @@ addEventListener("keydown", (event) => {
 
 // --- times in the reader's own zone, in the title ------------------------------------------------------------------------
 
-for (const time of document.querySelectorAll("time")) time.title = new Date(time.dateTime).toLocaleString();
+function localise(page) {
+  for (const time of page.querySelectorAll("time")) time.title = new Date(time.dateTime).toLocaleString();
+}
+
+localise(document);
 
 // --- the protocol as it is spoken ------------------------------------------------------------------------------------------
 
 for (const tail of document.querySelectorAll("[data-tail]")) {
-  tail.textContent = "";
-  const source = new EventSource(tail.dataset.tail);
-  source.addEventListener("message", (event) => {
+  let stream = null;
+  const say = (event) => {
     const low = tail.scrollTop + tail.clientHeight >= tail.scrollHeight - 8;
     tail.append(`${event.data}\n`);
     while (tail.childNodes.length > 1000) tail.firstChild.remove();
     if (low) tail.scrollTop = tail.scrollHeight;
-  });
-  addEventListener("pagehide", () => source.close());
+  };
+  const hear = () => {
+    stream?.close();
+    if (document.hidden) return;
+    stream = new EventSource(tail.dataset.tail);
+    stream.addEventListener("message", say);
+  };
+  tail.textContent = "";
+  hear();
+  document.addEventListener("visibilitychange", hear);
+  addEventListener("pagehide", () => stream?.close());
 }
