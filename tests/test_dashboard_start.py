@@ -44,6 +44,16 @@ def test_the_door_opens_with_a_key_and_shuts_again(chromium: Browser, running: D
         assert desk.path.startswith("/ui/sign-in?next=")
 
 
+def test_the_link_of_the_command_line_opens_the_door_once(chromium: Browser, running: Daemon) -> None:
+    found = re.search(r"http://\S+", running.ctl("dashboard"))
+    assert found is not None
+    for status, path in ((200, "/"), (403, found[0].partition(str(running.api_port))[2])):
+        with desk_on(chromium, running, signed_in=False) as desk:
+            answer = desk.page.goto(found[0])
+            assert answer is not None
+            assert (answer.status, desk.path) == (status, path)
+
+
 def test_from_nothing_to_a_mailbox_that_is_read_as_mail_comes(
     chromium: Browser, daemon: Daemon, dovecot: Dovecot
 ) -> None:
@@ -159,7 +169,15 @@ def test_a_broken_connector_asks_for_attention_and_says_what_to_do(desk: Desk, d
     desk.open("/")
     card = desk.page.locator(".attention li").filter(has_text=connector["name"])
     expect(card).to_contain_text("refused the login")
-    card.get_by_role("button", name="Test it").click()
+    desk.page.evaluate("addEventListener('fresh', () => { document.body.dataset.swapped = 1; })")
+    button = card.get_by_role("button", name="Test it")
+    button.focus()
+    healthy = dovecot.user()
+    dovecot.append(healthy, MAIL % b"elsewhere")
+    desk.daemon.connect(healthy, dovecot.starttls)
+    desk.page.wait_for_selector("body[data-swapped]")
+    expect(button).to_be_focused()  # whoever uses the keyboard stays where they are
+    desk.key("Enter")
     desk.see("What to do:")
     assert SECRET not in desk.content()
     assert SECRET not in desk.daemon.log

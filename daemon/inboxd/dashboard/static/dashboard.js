@@ -30,8 +30,10 @@ function swap(old, now) {
   old.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
 }
 
-// What finds the element's successor: the same link, or the same box to tick.
+// What finds the element's successor: the same link, the button of the same form, or the same box to tick.
 function sameAs(element) {
+  const action = element.matches("button") && element.form?.getAttribute("action");
+  if (action) return `form[action="${CSS.escape(action)}"] button`;
   if (element.matches("a[href]")) return `a[href="${CSS.escape(element.getAttribute("href"))}"]`;
   return element.matches('input[name="id"]') ? `input[value="${CSS.escape(element.value)}"]` : null;
 }
