@@ -21,6 +21,7 @@ from servers.daemon import Daemon
 from servers.dovecot import Dovecot
 
 AT_ONCE = 60
+_END = "the-end"
 # What may reach the outside when pictures were asked for. Chromium opens more connections than it then uses.
 PICTURES = {
     *("background", "css-attribute", "css-escaped", "css-exfiltration", "css-filter", "css-image-set", "css-url"),
@@ -47,10 +48,10 @@ class Trap:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
-    def await_call(self, seconds: float = 15.0) -> bool:
-        """Whether somebody came."""
+    def await_call(self, seconds: float = 15.0, naming: bytes = b"") -> bool:
+        """Whether somebody came who said so."""
         with self._came:
-            return self._came.wait_for(lambda: bool(self.heard), seconds)
+            return self._came.wait_for(lambda: any(naming in said for said in self.heard), seconds)
 
     def _listen(self) -> None:
         while True:
@@ -95,6 +96,14 @@ class Watch:
         """The pieces that reached the outside."""
         hosts = (re.findall(rb"([a-z0-9-]+)\.%s" % OUTSIDE.encode(), said) or [said] for said in self.trap.heard)
         return {host.decode(errors="replace") for found in hosts for host in found}
+
+    def settle(self) -> None:
+        """Ask the outside for something known, and wait until it is heard: whatever was asked before came before it."""
+        last = self.context.new_page()
+        last.set_content(f'<img src="http://{_END}.{OUTSIDE}/">')
+        assert self.trap.await_call(naming=_END.encode())
+        last.close()
+        self.trap.heard[:] = [said for said in self.trap.heard if _END.encode() not in said]
 
     def pages(self) -> set[str]:
         """The last segments of the paths of ours that were asked for, files apart."""
@@ -208,7 +217,7 @@ def test_nothing_runs_nor_is_asked_for_nor_leaves_while_mail_is_read(watch: Watc
             "about:srcdoc",
             "chrome-error://chromewebdata/",
         }
-    watch.page.wait_for_timeout(300)  # hints are followed a moment later
+    watch.settle()
     assert watch.signs == []
     assert watch.culprits() == set()
     assert watch.pages() == {"frame", "live", watch.mails["script"]["id"]}
@@ -224,7 +233,7 @@ def test_clicks_in_a_mail_run_nothing_and_move_nothing(watch: Watch) -> None:
         page.frame_locator("iframe.tried").locator("#click").evaluate(
             "one => one.dispatchEvent(new MouseEvent('click'))"
         )
-    page.wait_for_timeout(300)
+    watch.settle()
     windows = [one for one in watch.context.pages if one is not page and one.url != "about:blank"]
     opened = [one.url for one in windows]
     for one in windows:
@@ -259,7 +268,7 @@ def test_a_frame_opened_by_itself_runs_nothing_either(watch: Watch) -> None:
         watch.page.goto(f"{watch.base}/ui/mail/{watch.mails[name]['id']}/frame")
         assert watch.page.evaluate("window.name") == "", name
         assert watch.page.evaluate("window.origin") == "null", name
-    watch.page.wait_for_timeout(300)
+    watch.settle()
     assert (watch.signs, watch.culprits()) == ([], set())
 
 
