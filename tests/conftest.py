@@ -14,6 +14,7 @@ import pytest
 pytest.register_assert_rewrite("servers")
 
 pytest_plugins = [
+    "servers.browser",
     "servers.certs",
     "servers.cradle",
     "servers.daemon",

@@ -21,6 +21,7 @@ missing_for_tests() {
     have /usr/lib/postgresql/*/bin/initdb || echo postgresql
     command -v promtool >/dev/null || echo prometheus
     command -v systemd-analyze >/dev/null || echo systemd
+    command -v chromium >/dev/null || echo chromium
 }
 
 missing_for_venv() {

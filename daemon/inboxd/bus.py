@@ -40,9 +40,9 @@ class Bus:
         self._topics: defaultdict[UUID | None, set[Hint]] = defaultdict(set)
 
     @contextmanager
-    def subscribe(self, topic: UUID | None = None) -> Generator[Hint]:
-        """A hint for one inbox, or for everything with None, until the block ends."""
-        hint = Hint()
+    def subscribe(self, topic: UUID | None = None, hint: Hint | None = None) -> Generator[Hint]:
+        """A hint for one inbox, or for everything with None, until the block ends; `hint`: one that others ring too."""
+        hint = hint or Hint()
         self._topics[topic].add(hint)
         try:
             yield hint

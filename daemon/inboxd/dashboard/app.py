@@ -34,6 +34,7 @@ SIGN_IN: Final = "/ui/sign-in"
 _CHECK_EVERY: Final = timedelta(minutes=1)
 _EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what is listened on, not listening
 _LEAST_COMPRESSED: Final = 1_000  # bytes
+_TOO_OLD: Final = "this form is too old: go back, load the page anew, and repeat"
 _log = logs.logger("dashboard")
 
 
@@ -142,7 +143,7 @@ class _Door:
                 form = await request.clone(client_max_size=row.large_bytes).post()
                 token = form.get("csrf") or request.headers.get("X-CSRF", "")
                 if not isinstance(token, str) or not session.agrees(token):
-                    raise Refusal(HTTPStatus.FORBIDDEN, "this form is too old: go back, load the page anew, and repeat")
+                    raise Refusal(HTTPStatus.FORBIDDEN, _TOO_OLD)
                 visit = Visit(self._services, session, request, self._counts, form)
             async with self.held.until_stop():
                 answered = await row.handler(visit)
@@ -162,10 +163,11 @@ class _Door:
         if isinstance(answered, Moved):
             return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": answered.path})
         if isinstance(answered, Shown):
+            # A page's script that looks for what is new does not show notices, and so must not take them.
             common = {
                 "path": request.path,
                 "session": session,
-                "notices": session.take_notices() if session is not None else [],
+                "notices": session.take_notices() if session is not None and "X-Live" not in request.headers else [],
                 "csrf": session.token() if session is not None else "",
                 "unread": unread,
             }
@@ -252,7 +254,11 @@ class _Door:
 
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
         """End the session."""
-        self._sessions.end(request.cookies.get(COOKIE, ""))
+        cookie = request.cookies.get(COOKIE, "")
+        session, given = self._sessions.find(cookie), (await request.post()).get("csrf")
+        if session is not None and not (isinstance(given, str) and session.agrees(given)):
+            raise Refusal(HTTPStatus.FORBIDDEN, _TOO_OLD)
+        self._sessions.end(cookie)
         response = self._written(request, None, Moved(SIGN_IN))
         response.del_cookie(COOKIE, path="/")
         return response

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 from inboxd.api.gate import Refusal
 
@@ -15,9 +15,11 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_BRACKETED: Final = re.compile(r"(\[[^]]*\])(?::\d*)?")
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
+    "X-DNS-Prefetch-Control": "off",  # the names in a mail's links are looked up by nobody who only reads it
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",  # with no-referrer, browsers hide from us too where a form comes from
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -42,14 +44,14 @@ def check_host(host: str, allowed: Collection[str]) -> None:
 def check_origin(headers: Mapping[str, str]) -> None:
     """Refuse a change that a page of another site asks for."""
     origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site", "same-origin")
-    same = site in {"same-origin", "none"} if origin is None else urlsplit(origin).netloc == headers.get("Host")
+    same = site in {"same-origin", "none"} if origin is None else origin.partition("://")[2] == headers.get("Host")
     if not same:
         raise Refusal(HTTPStatus.FORBIDDEN, "this form was sent by a page of another site")
 
 
 def _name_of(host: str) -> str:
-    name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
-    return name.rstrip(".").lower()
+    address = _BRACKETED.fullmatch(host)
+    return address[1] if address else host.partition(":")[0].rstrip(".").lower()
 
 
 def _is_address(name: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from inboxd.bus import Hint
 from inboxd.dashboard import guard
 from inboxd.dashboard.page import Visit
 from inboxd.store import messages
@@ -20,16 +21,17 @@ _TICK_SECONDS: Final = 5.0  # states of connectors change without a word on the 
 
 
 async def stream(visit: Visit) -> web.StreamResponse:
-    """`here` at once, `mail` when some was stored, else `tick` every so often, until the browser goes.
+    """`here` at once, `mail` when some was stored or something became of one sent, else `tick` every so often.
 
-    With `now` among the parameters the figures alone, once.
+    It lasts until the browser goes. With `now` among the parameters: the figures alone, once.
     """
     if visit.given("now"):
         return web.Response(body=await _figures(visit), content_type="application/json")
     response = web.StreamResponse(headers={**guard.HEADERS, "Content-Type": "text/event-stream"})
     await response.prepare(visit.request)
     kind = b"here"
-    with visit.services.bus.subscribe(None) as hint:
+    hint = Hint()
+    with visit.services.bus.subscribe(None, hint), visit.services.sends.subscribe(None, hint):
         while True:
             try:
                 await response.write(b"event: " + kind + b"\ndata: " + await _figures(visit) + b"\n\n")

@@ -41,6 +41,9 @@ _IMAGES = frozenset(
     {"image/apng", "image/avif", "image/bmp", "image/gif", "image/jpeg", "image/jpg", "image/png", "image/webp"}
 )
 _FOLDERS = re.compile(r".*[/\\]", re.DOTALL)
+_ORDERING = re.compile(
+    r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)  # UAX #9: marks, embeddings, overrides, isolates
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,13 @@ class Part:
         return decode(self.content[:most_bytes], self.charset)
 
     def file_name(self, position: int) -> str:
-        """A name to show: the sender's without any folders, or one made from the type. Never a path to write to."""
+        """A name to show: the sender's without any folders, or one made from the type. Never a path to write to.
+
+        Its ending is where it is seen: no marks that show it in another order than it is in, no spaces before it.
+        """
         stated = headers.parameters(self.disposition_field).get("filename")
         stated = stated or headers.parameters(self.type_field).get("name") or ""
-        name = clean_line(_FOLDERS.sub("", stated), headers.MAX_LINE)
+        name = " ".join(_ORDERING.sub("", clean_line(_FOLDERS.sub("", stated), headers.MAX_LINE)).split()).rstrip(". ")
         if name.strip(". "):
             return _shortened(name)
         return f"attachment-{position + 1}{_ENDINGS.get(self.content_type, '')}"

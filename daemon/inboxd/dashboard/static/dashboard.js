@@ -7,7 +7,7 @@ const pieces = () => [...document.querySelectorAll("[data-live]")];
 
 async function refresh() {
   if (document.hidden || pieces().length === 0) return;
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" }).catch(() => null);
+  const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Live": "1" }, redirect: "error" }).catch(() => null);
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   // What differs on every page without meaning anything is made the same, or everything would be swapped each time.
@@ -20,6 +20,7 @@ async function refresh() {
   }
 }
 
+// What was ticked stays ticked, and the focus where it was: on the same link, button or box, wherever that is now.
 function swap(old, now) {
   const focused = old.contains(document.activeElement) ? sameAs(document.activeElement) : null;
   const ticked = new Set([...old.querySelectorAll('input[name="id"]:checked')].map((box) => box.value));
@@ -29,8 +30,10 @@ function swap(old, now) {
   old.dispatchEvent(new CustomEvent("fresh", { bubbles: true }));
 }
 
-// What finds the element's successor: the same link, or the same box to tick.
+// What finds the element's successor: the same link, the button of the same form, or the same box to tick.
 function sameAs(element) {
+  const action = element.matches("button") && element.form?.getAttribute("action");
+  if (action) return `form[action="${CSS.escape(action)}"] button`;
   if (element.matches("a[href]")) return `a[href="${CSS.escape(element.getAttribute("href"))}"]`;
   return element.matches('input[name="id"]') ? `input[value="${CSS.escape(element.value)}"]` : null;
 }
@@ -72,17 +75,14 @@ function listen() {
   for (const kind of ["here", "mail", "tick"]) {
     source.addEventListener(kind, (event) => {
       figures(JSON.parse(event.data));
-      if (kind !== "here") refresh();
+      refresh(); // after "here" too: something may have changed since the page was made
     });
   }
 }
 
 if (document.body.dataset.csrf) {
   listen();
-  document.addEventListener("visibilitychange", () => {
-    listen();
-    refresh();
-  });
+  document.addEventListener("visibilitychange", listen);
   addEventListener("pagehide", () => source?.close());
 }
 
