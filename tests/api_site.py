@@ -147,11 +147,11 @@ def attention(site: Site) -> Attention:
     real = bus.subscribe
 
     @contextmanager
-    def subscribe(topic: UUID | None = None) -> Generator[Hint]:
-        with real(topic) as hint:
+    def subscribe(topic: UUID | None = None, hint: Hint | None = None) -> Generator[Hint]:
+        with real(topic, hint) as rung:
             seen.began.set()
             try:
-                yield hint
+                yield rung
             finally:
                 seen.ceased.set()
 
