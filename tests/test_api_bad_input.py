@@ -38,6 +38,7 @@ async def _path(site: Site, route: Route) -> str:
     made = await site.new_connector(name="x", emailAddress="me@example.com")
     (stored,) = await site.deliver(made, MAIL)
     ids = {"id": made["id"], "inboxId": made["inboxId"], "emailId": str(stored.id), "key": "none"}
+    ids["login"] = made["id"]
     if "{webhookId}" in route.path:
         hook = await site.ask("POST", f"/inboxes/{made['inboxId']}/webhooks", {"url": "http://127.0.0.1:9/"})
         ids["webhookId"] = hook.json["id"]

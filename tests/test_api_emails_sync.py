@@ -94,8 +94,8 @@ async def test_connectors_without_imap_or_of_other_inboxes_are_left_alone(site: 
 async def test_many_connectors_are_synced_some_at_a_time(site: Site) -> None:
     count = CONNECTORS_AT_ONCE + 5
     async with crowd(CONNECTORS_AT_ONCE) as counted:
-        for _ in range(count):
-            await connect(site, counted.port)
+        for number in range(count):
+            await connect(site, counted.port, f"user{number}")
         async with asyncio.TaskGroup() as group:
             listing = group.create_task(site.ask("GET", "/emails?syncConnectors=true"))
             await counted.full.wait()

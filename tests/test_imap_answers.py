@@ -54,7 +54,7 @@ def test_fetch_items_are_found_in_any_order(
         ("INTERNALDATE", f"{received_at:%d-%b-}{received_at.year:04}{received_at: %H:%M:%S} +0000".encode()),
         ("RFC822.SIZE", size),
         (draw.draw(st.sampled_from(["BODY[]", "body[]", "BODY[HEADER]"])), body),
-        ("X-GM-LABELS", '("a" (\\Inbox "(") NIL)'),
+        ("X-GM-OTHER", '("a" (\\Inbox "(") NIL)'),
         ("ENVELOPE", '("UID 7)" (("UID" NIL "7" "x")) NIL (UID 8))'),
         ("PREVIEW", None),
         ("EMAILID", "(M1)"),

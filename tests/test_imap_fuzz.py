@@ -18,8 +18,8 @@ from inboxd.errors import ConnectionLost, ProtocolError
 from inboxd.imap import asked as asked_module
 from inboxd.imap import protocol as protocol_module
 from inboxd.imap import sasl
-from inboxd.imap import session as session_module
 from inboxd.imap.asked import Asked
+from inboxd.imap.idling import Idle
 from inboxd.imap.lines import Part, Skipped
 from inboxd.imap.protocol import Protocol
 from inboxd.imap.stream import Fetch
@@ -33,8 +33,7 @@ SECRET: Final = Secret("p")
 
 
 def _idle(protocol: Protocol) -> Asked:
-    kind: type[Asked] = vars(session_module)["_Idle"]
-    return kind("IDLE", protocol.new_tag())
+    return Idle(protocol)
 
 
 COMMANDS: Final[Mapping[str, tuple[str, Callable[[Protocol], Asked]]]] = {

@@ -55,7 +55,13 @@ async def abort_connections() -> None:
     when the loop ends, it would warn in the middle of another test.
     """
     transports = cast("Any", asyncio.get_running_loop())._transports
+    seen: set[Any] = set()
     for _ in range(10):
         for transport in tuple(transports.values()):
+            seen.add(transport)
             transport.abort()
         await asyncio.sleep(0)
+    for transport in seen:
+        if transport._sock is not None:
+            transport._sock.close()
+            transport._sock = None
