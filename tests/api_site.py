@@ -25,7 +25,7 @@ from inboxd.mail.parse import digest
 from inboxd.mails import Fetched, Incoming, Message, Place
 from inboxd.model import ConnectorId, InboxId, MessageFilter, SentState, Window, utc_now
 from inboxd.roster import Roster
-from inboxd.sections import ApiSettings, OutboxSettings
+from inboxd.sections import ApiSettings, ImapSettings, OutboxSettings
 from inboxd.services import Services
 from inboxd.settings import Settings
 from inboxd.store import connectors, installation, messages, outbox_list
@@ -191,7 +191,8 @@ async def open_site(
     dashboard for these sessions.
     """
     api = ApiSettings.model_validate({"key": key, "max_body_bytes": MAX_BODY_BYTES})
-    parts: dict[str, Any] = {"outbox": OutboxSettings(stop_seconds=0.2), **sections}
+    usual = {"outbox": OutboxSettings(stop_seconds=0.2), "imap": ImapSettings(logins_per_minute=0)}
+    parts: dict[str, Any] = {**usual, **sections}
     settings = Settings(state_dir=folder, api=api, **parts)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(blank_sqlite(folder)))

@@ -30,6 +30,7 @@ REFUSED_ADDRESSES = (
     "<a@b.c>, d@e.f", '"A" \\" <a@b.c>', "A <a b@c.d>",
 )  # fmt: skip
 BREAKS = st.sampled_from(["\r", "\n", "\0", "\r\n", "\r\nBcc: x@example.org", "\n\n"])
+ORDERING = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # is not kept in the name of a file
 WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=120)
 
 
@@ -109,7 +110,8 @@ def test_everything_is_read_back() -> None:
 
 @given(WORDS, WORDS, st.text(max_size=400), st.binary(max_size=300), WORDS)
 def test_any_draft_survives_the_round_trip(subject: str, name: str, text: str, content: bytes, file_name: str) -> None:
-    assume(not re.search(r"[/\\]", file_name) and file_name.strip().strip(". ") == file_name != "")
+    shown = re.sub(f"[{ORDERING}]", "", file_name)
+    assume(not re.search(r"[/\\]", file_name) and shown.strip().strip(". ") == shown != "")
     assume(not re.search("[\ud800-\udfff]", text))
     built = made(
         subject=subject, sender_name=name, text=text, attachments=((file_name, "application/x-test", content),)
@@ -121,7 +123,7 @@ def test_any_draft_survives_the_round_trip(subject: str, name: str, text: str, c
     assert seen.sender.address == "ada@example.org"
     assert (seen.sender.name or "") == name.strip()
     assert parse.attachment(built.raw, 0) == content
-    assert seen.attachments[0].name.replace(" ", "") == file_name.replace(" ", "")
+    assert "".join(seen.attachments[0].name.split()) == "".join(shown.split())
     body = parse.body(built.raw).text or ""
     wanted = re.sub(r"\r\n?", "\n", text.replace("\0", ""))
     assert body.replace("\r\n", "\n").rstrip("\n") == wanted.rstrip("\n")

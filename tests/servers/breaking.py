@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from servers import LOOPBACK, abort_connections, free_port
+from servers import LOOPBACK, abort_connections, free_port, stop_accepting
 
 # In order. At `body` half the mail has come; at `dot` all of it, and no answer has gone; at `reply` one has.
 STAGES = ("banner", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "body", "dot", "reply")
@@ -215,6 +215,7 @@ def breaking(server: Breaking | None = None) -> Generator[Breaking]:
         ready.set()
         async with listener:
             await over.wait()
+            await stop_accepting(listener)
             for task in tuple(talks):
                 task.cancel()
             await asyncio.wait(talks, timeout=5) if talks else None

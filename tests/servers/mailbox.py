@@ -28,6 +28,7 @@ from inboxd.sync import Target
 from inboxd.vault import Vault, open_vault
 from servers import LOOPBACK
 from servers.scripted import Conversation, Reply, scripted
+from servers.sessions import eventually
 from servers.stores import MORNING, make_connector, make_inbox
 
 PASSWORD = 'canary "pass\\word'
@@ -94,7 +95,8 @@ class Mailbox:
         await self.announce_all()
 
     async def say(self, line: bytes) -> None:
-        """Say something to whoever idles."""
+        """Say something to whoever idles, once somebody does."""
+        await eventually(lambda: self._idlers)
         for conversation in tuple(self._idlers):
             await conversation.send(line + b"\r\n")
 

@@ -19,7 +19,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from inboxd.model import Tls
-from servers import LOOPBACK, abort_connections, free_port
+from servers import LOOPBACK, abort_connections, free_port, stop_accepting
 from servers.certs import Certificates
 
 USER, PASSWORD = "user@example.test", "correct horse"
@@ -299,6 +299,7 @@ async def _serve(server: SmtpServer, context: ssl.SSLContext | None, running: _R
     running.ready.set()
     async with listener:
         await running.ended.wait()
+        await stop_accepting(listener)
     for connection in tuple(connections):
         connection.drop()
     await abort_connections()
