@@ -196,13 +196,13 @@ def test_mail_keeps_coming_while_tokens_live_for_seconds(oauth: OauthServer, dov
     daemon.start()
     dovecot.doveadm("mailbox", "create", "-u", user.name, "Other")
     connector = daemon.connect(user, dovecot.no_tls, password="", folders=["*"])
-    oauth.life_seconds, oauth.rotates = 2.0, True
+    oauth.life_seconds, oauth.rotates = 6.0, True
     consent(daemon, oauth, connector, user.name)
     daemon.await_state(connector, "idle")
     before = {reason: daemon.metric(DISCONNECTS, reason=reason) for reason in SUFFERED}
     for number in range(25):
         dovecot.append(user, corpus.message(number), ("INBOX", "Other")[number % 2])
-        time.sleep(0.2)  # the pace of the mail, not a wait for anything
+        time.sleep(0.6)  # the pace of the mail, not a wait for anything
     daemon.await_count(connector, 25, oauth.life_seconds + 3)
     logins = [one for one in oauth.logins if one.ok][1:]  # without the one that proved the consent
     by_token = collections.Counter(one.token for one in logins)
