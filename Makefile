@@ -18,7 +18,7 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev $(VENV)/.js
 	@sh tests/install.sh test
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest --numprocesses 4 --dist worksteal $(PYTEST_FLAGS)
+	$(BIN)/pytest --numprocesses 3 --dist worksteal $(PYTEST_FLAGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check daemon tests
