@@ -146,20 +146,23 @@ def mails(running: Daemon, dovecot_session: Dovecot) -> dict[str, dict[str, Any]
     return {piece.name: mail for piece, mail in zip(PIECES, running.emails(connector), strict=True)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def trap() -> Generator[Trap]:
     made = Trap()
     yield made
     made.close()
 
 
-@pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory, trap: Trap) -> Generator[BrowserContext]:
-    """A browser with a profile, as people have it: without one, Chromium follows no hints of what to connect to."""
+@pytest.fixture
+def context(tmp_path: Path, trap: Trap) -> Generator[BrowserContext]:
+    """A browser with a profile, as people have it: without one, Chromium follows no hints of what to connect to.
+
+    Every test has its own: Chromium tries again later, and remembers whom it may want to reach.
+    """
     rules = f"MAP *.{OUTSIDE} {LOOPBACK}:{trap.port}, MAP * ~NOTFOUND, EXCLUDE {LOOPBACK}"
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
+            tmp_path / "profile",
             executable_path=chromium_file(),
             args=[f"--host-resolver-rules={rules}"],
         )
