@@ -12,11 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from api_site import KEY, MAIL, Site, open_site
 from inboxd.dashboard.counts import FRESH_SECONDS, Counts
 from inboxd.dashboard.sessions import Sessions
+from inboxd.model import ConnectorId, State, Status, utc_now
+from inboxd.roster import Roster
 from inboxd.sections import OutboxSettings
 from servers.daemon import Daemon
 
@@ -209,6 +212,28 @@ async def test_every_page_answers_on_an_empty_installation_and_after(site: Site)
             async with opened.get(missing) as answer:
                 assert answer.status == 404
                 assert "That did not work" in await answer.text()
+
+
+@pytest.mark.parametrize("state", State)
+async def test_connector_is_shown_whatever_state_it_is_in(
+    site: Site, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = Status(state, utc_now(), reason="canary")
+
+    def one(_roster: Roster, _id: ConnectorId) -> Status:
+        return status
+
+    def all_of_them(_roster: Roster, _id: ConnectorId) -> tuple[Status, ...]:
+        return (status, status)
+
+    monkeypatch.setattr(Roster, "status", one)
+    monkeypatch.setattr(Roster, "history", all_of_them)
+    made = await site.new_connector(name="it", emailAddress="a@example.com")
+    async with signed_in(site) as opened:
+        for path in ("/", "/ui/connectors", f"/ui/connectors/{made['id']}"):
+            page = await look(opened, path)
+            assert f"</span>{state.value}</span>" in page
+            assert ("canary" in page) == (path != "/ui/connectors")  # the list is short
 
 
 async def test_connector_shows_how_many_mails_its_server_still_allows(tmp_path: Path) -> None:

@@ -72,7 +72,9 @@ MOODS: Final[dict[State, str]] = {
     State.IDLE: "good",
     State.POLLING: "good",
     State.WAITING: "bad",
+    State.THROTTLED: "bad",
     State.PARKED: "bad",
+    State.NEEDS_REAUTH: "bad",
 }
 
 
