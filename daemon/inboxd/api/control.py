@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from inboxd import __version__, accepting, logs
 from inboxd.accounts import open_account
@@ -35,13 +33,13 @@ from inboxd.bus import Hint
 from inboxd.direct import sync_now
 from inboxd.mails import Message
 from inboxd.matching import LOOK_BACK
-from inboxd.model import Connector, ConnectorId, InboxId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
+from inboxd.model import ConnectorId, InboxId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
 from inboxd.outbox import Once
 from inboxd.probe import probe
 from inboxd.roundtrip import roundtrip
 from inboxd.services import Services
 from inboxd.settings import mask_url
-from inboxd.store import connectors, inboxes, keys, messages, outbox_list, sent
+from inboxd.store import connectors, inboxes, keys, messages, outbox_list, sent, tallies
 
 KEEP_ALIVE_SECONDS = 15.0
 _ROWS_AT_ONCE = 200
@@ -50,7 +48,8 @@ _log = logs.logger("api")
 
 async def get_status(services: Services) -> ControlStatus:
     """The daemon and its connectors at a glance."""
-    settings = services.settings
+    settings, roster = services.settings, services.roster
+    held = await tallies.of_inboxes(services.store)
     return ControlStatus(
         version=__version__,
         pid=os.getpid(),
@@ -61,21 +60,11 @@ async def get_status(services: Services) -> ControlStatus:
         store=mask_url(settings.store_url),
         mistakes=[MistakeDto.of(one) for one in services.declarations.latest.mistakes] if services.declarations else [],
         outbox=OutboxCensus.of(await outbox_list.census(services.store)),
-        connectors=[await _status(services, connector) async for connector in _connectors(services)],
+        connectors=[
+            ConnectorStatus.of(one, roster.status(one.id), held[one.inbox_id].messages if one.inbox_id in held else 0)
+            async for one in connectors.every(services.store)
+        ],
     )
-
-
-async def _connectors(services: Services) -> AsyncIterator[Connector]:
-    window = Window(size=_ROWS_AT_ONCE)
-    while rows := (await connectors.page(services.store, window)).rows:
-        for connector in rows:
-            yield connector
-        window = replace(window, page=window.page + 1)
-
-
-async def _status(services: Services, connector: Connector) -> ConnectorStatus:
-    count = await messages.count(services.store, MessageFilter((connector.inbox_id,)))
-    return ConnectorStatus.of(connector, services.roster.status(connector.id), count)
 
 
 async def watch(services: Services, query: WatchQuery, emit: Emit) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from typing import Final, final
 
 from inboxd.dashboard.counts import HOURS, Counts
 from inboxd.dashboard.page import Shown, Visit
-from inboxd.model import Connector, SentState, State, Status, Window
+from inboxd.model import Connector, InboxId, SentState, State, Status
+from inboxd.roster import Roster
 from inboxd.services import Services
 from inboxd.store import connectors, outbox_list
 from inboxd.store.tallies import Tally
 
-_ROWS_AT_ONCE: Final = 200
 _EMPTY: Final = Tally(0, 0, None)
 
 
@@ -80,37 +80,24 @@ MOODS: Final[dict[State, str]] = {
 
 async def lines(services: Services, counts: Counts) -> list[Line]:
     """Every connector, those that need attention first."""
-    made = [line async for line in _lines(services, counts, every_connector(services))]
+    held, hourly = await counts.by_inbox(), await counts.by_hour()
+    made = [_line(services.roster, held, hourly, one) async for one in connectors.every(services.store)]
     return sorted(made, key=lambda line: (not line.needs_attention, line.name.casefold()))
 
 
 async def line_of(services: Services, counts: Counts, connector: Connector) -> Line:
     """One connector likewise."""
-
-    async def only() -> AsyncIterator[Connector]:
-        yield connector
-
-    (line,) = [line async for line in _lines(services, counts, only())]
-    return line
+    return _line(services.roster, await counts.by_inbox(), await counts.by_hour(), connector)
 
 
-async def _lines(services: Services, counts: Counts, wanted: AsyncIterator[Connector]) -> AsyncIterator[Line]:
-    held, hourly, roster = await counts.by_inbox(), await counts.by_hour(), services.roster
-    async for one in wanted:
-        tally, hours = held.get(one.inbox_id, _EMPTY), hourly.get(one.inbox_id, [0] * HOURS)
-        status, history = roster.status(one.id), roster.history(one.id)
-        # An IDLE that is asked for anew every few minutes is still the same listening.
-        since = history[-1].since if history and history[-1].state is status.state else status.since
-        yield Line(one, status, since, tally, hours, roster.delays(one.id))
-
-
-async def every_connector(services: Services) -> AsyncIterator[Connector]:
-    """All connectors, oldest first."""
-    window = Window(size=_ROWS_AT_ONCE)
-    while rows := (await connectors.page(services.store, window)).rows:
-        for connector in rows:
-            yield connector
-        window = replace(window, page=window.page + 1)
+def _line(
+    roster: Roster, held: Mapping[InboxId, Tally], hourly: Mapping[InboxId, list[int]], connector: Connector
+) -> Line:
+    tally, hours = held.get(connector.inbox_id, _EMPTY), hourly.get(connector.inbox_id, [0] * HOURS)
+    status, history = roster.status(connector.id), roster.history(connector.id)
+    # An IDLE that is asked for anew every few minutes is still the same listening.
+    since = history[-1].since if history and history[-1].state is status.state else status.since
+    return Line(connector, status, since, tally, hours, roster.delays(connector.id))
 
 
 async def show(visit: Visit) -> Shown:

@@ -6,10 +6,10 @@ The statements are built once: building them each time took a fifth of the time 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, final
+from typing import Any, final
 from uuid import uuid4
 
 from sqlalchemy import Dialect, Table, bindparam, case, exists, func, or_, select, text, union_all, update
@@ -20,12 +20,10 @@ from inboxd.model import EventId, InboxId, MessageId, utc_now
 from inboxd.store import bounces, bulk, deliveries, events
 from inboxd.store.bulk import Bulk, Row
 from inboxd.store.columns import microseconds_of
-from inboxd.store.rows import Condition, Insert, columns_of, inserts_of, lock_connector
+from inboxd.store.rows import Condition, Insert, columns_of, inserts_of, lock_connector, slices
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, SEARCHED, TOMBSTONES
 from inboxd.store.straight import Straight
 from inboxd.uids import UidSet
-
-T = TypeVar("T")
 
 # Far below the 32,766 and 32,767 parameters that SQLite and PostgreSQL take.
 _KEYS_AT_ONCE = 1000
@@ -224,15 +222,11 @@ def _place(place: Place) -> dict[str, Any]:
     return {f"of_{name.removesuffix('_id')}": value for name, value in columns_of(place).items()}
 
 
-def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
 async def _known(connection: AsyncConnection, place: Place, uids: Sequence[int]) -> set[int]:
     if len(uids) == 1:
         return {uid for (uid,) in await _KNOWN_ONE.rows(connection, {**_place(place), "uid": uids[0]})}
     known: set[int] = set()
-    for some in _slices(uids, _KEYS_AT_ONCE):
+    for some in slices(uids, _KEYS_AT_ONCE):
         known.update((await connection.execute(_KNOWN, {**_place(place), "uids": some})).scalars())
     return known
 
@@ -242,7 +236,7 @@ async def _remap(connection: AsyncConnection, place: Place, fresh: Sequence[Inco
     moved: set[int] = set()
     if fresh and (await _RENUMBERED.rows(connection, _place(place)))[0][0]:
         for table in _PLACED:
-            for some in _slices([one for one in fresh if one.fetched.uid not in moved], _KEYS_AT_ONCE):
+            for some in slices([one for one in fresh if one.fetched.uid not in moved], _KEYS_AT_ONCE):
                 moved |= await _move(connection, table, place, some)
     return moved
 

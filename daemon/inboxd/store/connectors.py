@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
-from sqlalchemy import Select, Table, and_, case, delete, func, select
+from sqlalchemy import Table, and_, case, delete, func, select
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +19,7 @@ from inboxd.store.rows import Condition, columns_of, lock_connector, page_in, re
 from inboxd.store.schema import CONNECTIONS, CONNECTORS, SYNC_SETTINGS
 from inboxd.store.schema_grants import GRANTS
 
+_ROWS_AT_ONCE = 200
 _IMAP = and_(
     CONNECTIONS.c.connector_id == CONNECTORS.c.id, CONNECTIONS.c.kind == Kind.IMAP, CONNECTIONS.c.enabled.is_(True)
 )
@@ -113,6 +114,15 @@ async def page(store: Store, window: Window, inbox_id: InboxId | None = None) ->
         return await page_in(connection, CONNECTORS, Connector, window, conditions)
 
     return await store.read(look)
+
+
+async def every(store: Store) -> AsyncIterator[Connector]:
+    """All connectors, oldest first."""
+    window = Window(size=_ROWS_AT_ONCE)
+    while rows := (await page(store, window)).rows:
+        for connector in rows:
+            yield connector
+        window = replace(window, page=window.page + 1)
 
 
 async def sending(
@@ -247,18 +257,14 @@ async def readable(store: Store, inbox_ids: Collection[InboxId] = ()) -> list[Co
     return await store.read(look)
 
 
-async def runnable(store: Store) -> list[ConnectorId]:
-    """The connectors that sync by themselves, oldest first: enabled, with IMAP and sync settings enabled as well."""
-
-    async def look(connection: AsyncConnection) -> list[ConnectorId]:
-        return list((await connection.execute(_runnable())).scalars())
-
-    return await store.read(look)
-
-
 async def synced(store: Store) -> list[Synced]:
-    """The connectors of `runnable`, whole, oldest first; three queries however many they are."""
-    chosen = _runnable().order_by(None)
+    """The connectors that sync by themselves (enabled, with IMAP and sync settings enabled), whole, oldest first.
+
+    Three queries however many they are.
+    """
+    sync = and_(SYNC_SETTINGS.c.connector_id == CONNECTORS.c.id, SYNC_SETTINGS.c.enabled.is_(True))
+    chosen = select(CONNECTORS.c.id).join(CONNECTIONS, _IMAP).join(SYNC_SETTINGS, sync)
+    chosen = chosen.where(CONNECTORS.c.enabled.is_(True))
 
     async def look(connection: AsyncConnection) -> list[Synced]:
         rows = await connection.execute(
@@ -323,21 +329,6 @@ async def put_whole(store: Store, whole: Whole) -> None:
             await connection.execute(SYNC_SETTINGS.insert().values(columns_of(whole.sync)))
 
     await store.write(work)
-
-
-async def is_runnable(store: Store, connector_id: ConnectorId) -> bool:
-    """Whether the connector exists and is one of `runnable`."""
-
-    async def look(connection: AsyncConnection) -> bool:
-        return (await connection.execute(_runnable().where(CONNECTORS.c.id == connector_id))).first() is not None
-
-    return await store.read(look)
-
-
-def _runnable() -> Select[ConnectorId]:
-    sync = and_(SYNC_SETTINGS.c.connector_id == CONNECTORS.c.id, SYNC_SETTINGS.c.enabled.is_(True))
-    chosen = select(CONNECTORS.c.id).join(CONNECTIONS, _IMAP).join(SYNC_SETTINGS, sync)
-    return chosen.where(CONNECTORS.c.enabled.is_(True)).order_by(CONNECTORS.c.seq)
 
 
 def _columns(connection: Connection) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, case, select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.mails import Cursor, Place
 from inboxd.model import ConnectorId, utc_now
 from inboxd.store.engine import Store
-from inboxd.store.rows import columns_of, inserts_of, lock_connector, record_of
+from inboxd.store.rows import at_place, columns_of, inserts_of, lock_connector, record_of
 from inboxd.store.schema import CURSORS
 
 MARKS = [field.name for field in fields(Cursor)]
@@ -62,6 +62,5 @@ async def note_known(
 ) -> None:
     """Inside a transaction: what became of the mailbox's messages is known up to there; None leaves that as it is."""
     marks = {name: value for name, value in (("modseq", modseq), ("compared_at", compared_at)) if value is not None}
-    here = and_(*(CURSORS.c[name] == value for name, value in columns_of(place).items()))
     if marks:
-        await connection.execute(update(CURSORS).where(here).values(marks))
+        await connection.execute(update(CURSORS).where(at_place(CURSORS, place)).values(marks))

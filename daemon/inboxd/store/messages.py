@@ -19,6 +19,7 @@ from inboxd.store.chosen import marks
 from inboxd.store.engine import Store
 from inboxd.store.rows import (
     Condition,
+    at_place,
     columns_of,
     in_order,
     in_span,
@@ -28,6 +29,7 @@ from inboxd.store.rows import (
     row_of,
     rows_at,
     rows_in,
+    slices,
 )
 from inboxd.store.schema import ATTACHMENTS, CURSORS, MESSAGES, RAW_MESSAGES, TOMBSTONES
 from inboxd.uids import UidSet
@@ -251,9 +253,9 @@ async def numbered(store: Store, chosen: MessageFilter, window: Window, seqs: Se
     async def look(connection: AsyncConnection) -> tuple[Message, ...]:
         wanted = select(*_LISTED).where(*conditions(chosen), *in_span(MESSAGES, window))
         found: list[Message] = []
-        for start in range(0, len(seqs), _KEYS_AT_ONCE):
-            some = MESSAGES.c.seq.in_(seqs[start : start + _KEYS_AT_ONCE])
-            found += await _messages(connection, (await connection.execute(wanted.where(some))).mappings().all())
+        for some in slices(seqs, _KEYS_AT_ONCE):
+            rows = await connection.execute(wanted.where(MESSAGES.c.seq.in_(some)))
+            found += await _messages(connection, rows.mappings().all())
         return tuple(sorted(found, key=lambda one: (one.created_at, one.seq), reverse=not window.ascending))
 
     return await store.read(look)
@@ -317,8 +319,8 @@ async def set_flags(store: Store, message_id: MessageId, flags: tuple[str, ...])
 
 async def set_flags_at(store: Store, place: Place, uid: int, flags: tuple[str, ...]) -> InboxId | None:
     """As `set_flags`, for the message that came from there; its inbox, or None when it is gone."""
-    there = and_(*(MESSAGES.c[name] == value for name, value in columns_of(place).items()), MESSAGES.c.uid == uid)
-    changed = update(MESSAGES).where(there).values(flags=flags, updated_at=utc_now()).returning(MESSAGES.c.inbox_id)
+    there = (at_place(MESSAGES, place), MESSAGES.c.uid == uid)
+    changed = update(MESSAGES).where(*there).values(flags=flags, updated_at=utc_now()).returning(MESSAGES.c.inbox_id)
 
     async def work(connection: AsyncConnection) -> InboxId | None:
         return (await connection.execute(changed)).scalar()

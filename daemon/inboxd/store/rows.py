@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, Select, Table, bindparam, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,6 +40,16 @@ def columns_of(record: DataclassInstance) -> dict[str, Any]:
 def record_of(kind: type[R], row: RowMapping) -> R:
     """A row as a record; fields that were not selected keep their default."""
     return kind(**{field.name: row[field.name] for field in fields(kind) if field.name in row})
+
+
+def at_place(table: Table, place: DataclassInstance) -> Condition:
+    """The table's rows of that place."""
+    return and_(*(table.c[name] == value for name, value in columns_of(place).items()))
+
+
+def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """At most so many of them at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def inserts_of(table: Table, finish: Callable[[Insert], T]) -> dict[str, T]:

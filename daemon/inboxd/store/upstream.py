@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, final
 
-from sqlalchemy import Select, and_, bindparam, delete, select, update
+from sqlalchemy import Select, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.mails import Place, lasting
@@ -15,7 +15,7 @@ from inboxd.model import utc_now
 from inboxd.store import cursors
 from inboxd.store.engine import Store
 from inboxd.store.many import Many, carry_out
-from inboxd.store.rows import Condition, columns_of, lock_connector
+from inboxd.store.rows import Condition, at_place, lock_connector, slices
 from inboxd.store.schema import MESSAGES
 
 AT_ONCE: Final = 1000  # messages a transaction; far below the 32,766 parameters that SQLite takes
@@ -67,7 +67,7 @@ async def found_again(store: Store, place: Place, uids: Sequence[int]) -> None:
     """Messages that had been found gone are there after all."""
 
     async def work(connection: AsyncConnection) -> None:
-        for some in _slices(uids, AT_ONCE):
+        for some in slices(uids, AT_ONCE):
             await _mark(connection, place, some, None)
 
     await store.write(work)
@@ -79,7 +79,7 @@ async def remove_vanished(store: Store, place: Place, uids: Sequence[int]) -> in
     No tombstone stays: should its server have such a message again, it is wanted again.
     """
     removed = 0
-    for some in _slices(uids, _DELETED_AT_ONCE):
+    for some in slices(uids, _DELETED_AT_ONCE):
         gone = delete(MESSAGES).where(_there(place), MESSAGES.c.uid.in_(some), MESSAGES.c.vanished_at.is_not(None))
 
         async def work(connection: AsyncConnection, gone: Any = gone) -> int:
@@ -170,8 +170,4 @@ async def _mark(connection: AsyncConnection, place: Place, uids: Sequence[int], 
 
 
 def _there(place: Place) -> Condition:
-    return and_(*(MESSAGES.c[name] == value for name, value in columns_of(place).items()))
-
-
-def _slices(uids: Sequence[int], most: int) -> Iterator[Sequence[int]]:
-    return (uids[start : start + most] for start in range(0, len(uids), most))
+    return at_place(MESSAGES, place)
