@@ -223,6 +223,7 @@ def _part(metric: ConnectorGauge | MetricWrapperBase) -> Callable[[], bytes]:
     return partial(generate_latest, alone)
 
 
+_OF_CONNECTORS = (CONNECTOR_PARKED, *(one for one in tuple(vars().values()) if isinstance(one, ConnectorGauge)))
 # One for each metric above, in that order.
 _PARTS = [_part(one) for one in tuple(vars().values()) if isinstance(one, ConnectorGauge | MetricWrapperBase)]
 
@@ -269,12 +270,8 @@ def mean_loop_lag_seconds() -> float:
 
 def forget(connector: str) -> None:
     """Remove a deleted connector's children."""
-    for gauge in (
-        CONNECTOR_UP, LAST_SYNC, LAST_ACTIVITY, FAILURES, BACKFILL_REMAINING, BACKFILL_RESTS, DOWNLOAD_RATIO, LEFT_OUT,
-        TOKEN_EXPIRY,
-    ):  # fmt: skip
+    for gauge in _OF_CONNECTORS:
         gauge.remove_by_labels({"connector": connector})
-    CONNECTOR_PARKED.remove_by_labels({"connector": connector})
 
 
 def exposition() -> bytes:

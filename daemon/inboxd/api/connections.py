@@ -172,12 +172,16 @@ async def _create(services: Services, id: ConnectorId, wish: Wish) -> Connection
     return await _put(services, stored, await created(services, wish, id))
 
 
+async def changed(services: Services, wish: Wish, stored: Connection) -> Connection:
+    """The stored connection as wished for, its passwords sealed; Invalid as in `merged` and `check_way`."""
+    return sealed(services, wish, await check_way(services, wish, merged(wish, stored)))
+
+
 async def keep(services: Services, id: ConnectorId, wish: Wish, stored: Connection | None) -> Connection:
     """Make the connection as wished for, or change the stored one; Invalid as in `created` and `merged`."""
     if stored is None:
         return await _put(services, None, await created(services, wish, id))
-    changed = await check_way(services, wish, merged(wish, stored))
-    return await _put(services, stored, sealed(services, wish, changed))
+    return await _put(services, stored, await changed(services, wish, stored))
 
 
 async def _update(services: Services, id: ConnectorId, wish: Wish) -> Connection:
@@ -218,8 +222,7 @@ async def _account(services: Services, id: ConnectorId, wish: Wish) -> Account |
     stored = await _find(services, id, wish.kind)
     if stored is None:
         return await _unstored(services, wish) if wish.host else None
-    changed = await check_way(services, wish, merged(wish, stored))
-    return open_account(services.vault, sealed(services, wish, changed))
+    return open_account(services.vault, await changed(services, wish, stored))
 
 
 async def _unstored(services: Services, wish: Wish) -> Account:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -13,8 +12,8 @@ from uuid import UUID
 
 from aiohttp import web
 
-from inboxd import logs
 from inboxd.api import connectors as handlers
+from inboxd.api.wire.connectors import CreateConnectorOptions
 from inboxd.bus import Hint
 from inboxd.dashboard import guard, overview, staged
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit, page_number
@@ -29,7 +28,6 @@ from inboxd.store import connectors, events, outbox, tallies
 _EVENTS: Final = 25
 _MOST_LINES: Final = 1_000
 _DAY: Final = timedelta(days=1)
-_LOG = logs.logger("dashboard")
 
 
 async def show_all(visit: Visit) -> Shown:
@@ -129,17 +127,14 @@ async def _sync(visit: Visit, id: ConnectorId) -> Answered:
 
 
 async def _enable(visit: Visit, id: ConnectorId, *, enabled: bool) -> Answered:
-    connector = replace(await connectors.get(visit.services.store, id), enabled=enabled)
-    await connectors.update(visit.services.store, connector)
-    visit.services.roster.refresh(id)
-    _LOG.info("connector_changed", connector=str(id), name=connector.name, enabled=enabled)
+    await handlers.update(visit.services, id, CreateConnectorOptions(enabled=enabled))
     visit.session.tell("It listens for mail again." if enabled else "It is paused: no mail is fetched until then.")
     return _page_of(id)
 
 
 async def _delete(visit: Visit, id: ConnectorId) -> Answered:
     connector = await connectors.get(visit.services.store, id)
-    name = connector.name or connector.email_address or str(id)
+    name = overview.called(connector)
     if visit.given("typed") != name:
         visit.session.tell(f"Nothing is deleted: type {name} to confirm.", "bad")
         return Moved(f"/ui/connectors/{id}#delete")

@@ -18,7 +18,6 @@ from inboxd.store import inboxes, marks, messages
 
 SIZE: Final = 50
 MOST_AT_ONCE: Final = 500
-_MOST_PAGES: Final = 1_000_000
 
 
 async def show(visit: Visit) -> Shown:

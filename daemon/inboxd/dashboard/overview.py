@@ -37,7 +37,7 @@ class Line:
     @property
     def name(self) -> str:
         """What a person calls it."""
-        return self.connector.name or self.connector.email_address or str(self.connector.id)
+        return called(self.connector)
 
     @property
     def today(self) -> int:
@@ -76,6 +76,11 @@ MOODS: Final[dict[State, str]] = {
     State.PARKED: "bad",
     State.NEEDS_REAUTH: "bad",
 }
+
+
+def called(connector: Connector) -> str:
+    """What a person calls it."""
+    return connector.name or connector.email_address or str(connector.id)
 
 
 async def lines(services: Services, counts: Counts) -> list[Line]:

@@ -84,8 +84,7 @@ def _shown(view: str, raw: bytes, body: Body) -> str:
 
 async def frame(visit: Visit) -> web.StreamResponse:
     """The mail's HTML with its own images; others are loaded when `remote` says so, and by nobody else's leave."""
-    message = await _message(visit)
-    raw = await messages.raw(visit.services.store, message.id)
+    raw = await messages.raw(visit.services.store, _id(visit))
     html = await asyncio.to_thread(_html, raw)
     remote = " https: http:" if visit.given("remote") == "1" else ""
     headers = {**guard.HEADERS, "Content-Security-Policy": _FRAME.format(remote=remote)}
@@ -120,15 +119,14 @@ async def attachment(visit: Visit) -> web.StreamResponse:
 
 async def raw(visit: Visit) -> web.StreamResponse:
     """The mail as the server handed it over, to be saved."""
-    message = await _message(visit)
-    content = await messages.raw(visit.services.store, message.id)
-    return answers.whole(HTTPStatus.OK, File(content, "message/rfc822", f"{message.id}.eml"), answers.OCTETS)
+    message_id = _id(visit)
+    content = await messages.raw(visit.services.store, message_id)
+    return answers.whole(HTTPStatus.OK, File(content, "message/rfc822", f"{message_id}.eml"), answers.OCTETS)
 
 
 async def unread(visit: Visit) -> Moved:
     """Back to the list, the mail unread again."""
-    message = await _message(visit)
-    await messages.mark_read(visit.services.store, message.id, read=False)
+    await messages.mark_read(visit.services.store, _id(visit), read=False)
     return Moved(mail.address(visit))
 
 
@@ -141,15 +139,18 @@ async def favourite(visit: Visit) -> Moved:
 
 async def delete(visit: Visit) -> Moved:
     """Delete the mail here; the mailbox keeps it."""
-    message = await _message(visit)
-    await messages.remove(visit.services.store, message.id)
+    await messages.remove(visit.services.store, _id(visit))
     visit.session.tell("The mail is deleted here; the mailbox it came from still has it.")
     return Moved(mail.address(visit))
 
 
 async def _message(visit: Visit) -> Message:
+    return await messages.get(visit.services.store, _id(visit))
+
+
+def _id(visit: Visit) -> MessageId:
     given = visit.request.match_info["id"]
     try:
-        return await messages.get(visit.services.store, MessageId(UUID(given)))
+        return MessageId(UUID(given))
     except ValueError as error:
         raise NotFound(f"there is no message {given[:80]}") from error

@@ -6,11 +6,10 @@ What was given, the password with it, waits in the session between the test and 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from typing import Any, Final, cast
 from uuid import UUID
 
-from inboxd.accounts import open_account, seal_password
+from inboxd.accounts import open_account
 from inboxd.api import connections as connection_handlers
 from inboxd.api import connectors as handlers
 from inboxd.api.wire import codec
@@ -20,7 +19,7 @@ from inboxd.api.wire.connections import (
     CreateConnectorSmtpConnectionOptions,
 )
 from inboxd.api.wire.connectors import CreateConnectorOptions, CreateConnectorWithOptions, InboxQuery
-from inboxd.api.wire.wishes import Wish, fresh, merged
+from inboxd.api.wire.wishes import Wish
 from inboxd.dashboard import render, staged
 from inboxd.dashboard.connectors import id_of
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit
@@ -171,10 +170,11 @@ async def _accounts(visit: Visit, given: Mapping[str, str], connector: Connector
         stored = None
         if connector is not None:
             stored = await connectors.connection(visit.services.store, connector.id, kind)
-        made = merged(wish, stored) if stored is not None else fresh(wish, connector.id if connector else _NOBODY)
-        made = await connection_handlers.check_way(visit.services, wish, made)
-        if wish.password is not None:
-            made = replace(made, sealed_password=seal_password(visit.services.vault, made.id, wish.password))
+        if stored is not None:
+            made = await connection_handlers.changed(visit.services, wish, stored)
+        else:
+            owner = connector.id if connector else _NOBODY
+            made = await connection_handlers.created(visit.services, wish, owner)
         accounts.append(open_account(visit.services.vault, made))
     return accounts
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from inboxd.accounts import open_account
-from inboxd.dashboard import guard, render
+from inboxd.dashboard import guard, overview, render
 from inboxd.dashboard.page import Visit
 from inboxd.model import Account, ConnectorId, Kind, Step
 from inboxd.probe import probe
@@ -52,7 +52,7 @@ async def show(visit: Visit, id: ConnectorId) -> web.StreamResponse:
         connection = await connectors.connection(visit.services.store, id, kind)
         if connection is not None:
             accounts.append(open_account(visit.services.vault, connection))
-    name = connector.name or connector.email_address or str(id)
+    name = overview.called(connector)
     return await streamed(visit, "test.html", {"connector": connector, "name": name}, steps(visit, accounts))
 
 
