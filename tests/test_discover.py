@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -22,6 +23,7 @@ from inboxd.discover import autoconfig
 from inboxd.discover.found import Endpoint, Found, Nothing, Source
 from inboxd.discover.hosts import domain_of
 from inboxd.discover.search import discover
+from inboxd.discover.web import open_web
 from inboxd.errors import Invalid, NotFound, Unreachable
 from inboxd.model import Tls
 from inboxd.sections import DiscoverySettings
@@ -295,6 +297,24 @@ async def test_who_does_not_answer_is_not_waited_for(world: World) -> None:
         assert monotonic() - began < 6
     finally:
         ever.set()
+
+
+def connections_to(port: int) -> int:
+    """The ends that this process has open of connections to a port of loopback."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[9] != "0" for row in rows)
+
+
+async def test_who_is_cut_off_leaves_no_connection_behind(world: World) -> None:
+    for turns in range(300):
+        async with open_web(DiscoverySettings(allow_private=True), world.lookup) as web:
+            asking = asyncio.create_task(web.get(f"https://{WELL_KNOWN}"))
+            for _ in range(turns % 60):
+                await asyncio.sleep(0)
+            asking.cancel()
+            with suppress(asyncio.CancelledError, Nothing):
+                await asking
+        assert connections_to(world.site.port) == 0
 
 
 # --- DNS --------------------------------------------------------------------------------------------------------------

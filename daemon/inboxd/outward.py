@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, final
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -14,6 +17,10 @@ from inboxd import net
 from inboxd.errors import Unreachable
 
 Lookup = Callable[[str, int], Awaitable[list[net.AddressInfo]]]
+_SAID_BY_ITSELF: Final = (
+    aiohttp.hdrs.ACCEPT_ENCODING, aiohttp.hdrs.ACCEPT, aiohttp.hdrs.USER_AGENT, aiohttp.hdrs.CONTENT_TYPE,
+)  # fmt: skip
+_CLOSING_TURNS: Final = 100  # of the loop: a handful is enough
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 # Where clouds answer with their machines' secrets, outside the link-local ranges.
@@ -29,10 +36,26 @@ def is_forbidden(address: str, *, allow_private: bool) -> bool:
     )
 
 
-def connector(words: str, *, allow_private: bool, lookup: Lookup = net.resolve) -> aiohttp.TCPConnector:
-    """What a client session connects by; an OSError with `words` where an address is forbidden."""
+@asynccontextmanager
+async def open_session(
+    words: str, *, allow_private: bool, lookup: Lookup = net.resolve
+) -> AsyncGenerator[aiohttp.ClientSession]:
+    """A client that says nothing of itself and keeps no cookies, until the block ends; deadlines are the caller's.
+
+    An OSError with `words` where an address is forbidden.
+    """
     sockets = _Sockets(words, allow_private=allow_private)
-    return aiohttp.TCPConnector(resolver=_Resolver(lookup), limit=0, socket_factory=sockets.make)
+    try:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=_Resolver(lookup), limit=0, socket_factory=sockets.make),
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_SAID_BY_ITSELF,
+        ) as session:
+            yield session
+    finally:
+        await sockets.close()
 
 
 def _hidden(ip: _Address) -> Iterator[_Address]:
@@ -50,13 +73,30 @@ class _Sockets:
     def __init__(self, words: str, *, allow_private: bool) -> None:
         self._words = words
         self._allow_private = allow_private
+        self._made = WeakSet[socket.socket]()
 
     def make(self, address: tuple[Any, ...]) -> socket.socket:
         """The socket for an address of getaddrinfo."""
         family, kind, protocol, _, place = address
         if is_forbidden(place[0], allow_private=self._allow_private):
             raise OSError(self._words)
-        return socket.socket(family, kind, protocol)
+        made = socket.socket(family, kind, protocol)
+        self._made.add(made)
+        return made
+
+    async def close(self) -> None:
+        """End what is still open: asyncio leaves a connection to itself whose maker is cancelled as TLS begins."""
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for _ in range(_CLOSING_TURNS):
+            if not self._open:
+                return
+            await asyncio.sleep(0)
+
+    @property
+    def _open(self) -> list[socket.socket]:
+        return [one for one in self._made if one.fileno() >= 0]
 
 
 @final

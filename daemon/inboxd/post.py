@@ -20,9 +20,6 @@ from inboxd.sections import WebhookSettings
 EXTRACT_BYTES: Final = 4_096
 # The status is there by then: a receiver that is slow with the rest has all the same taken, or refused, the post.
 _EXTRACT_SECONDS: Final = 2.0
-_SEND_NOTHING_BY_ITSELF: Final = (
-    aiohttp.hdrs.ACCEPT_ENCODING, aiohttp.hdrs.ACCEPT, aiohttp.hdrs.USER_AGENT, aiohttp.hdrs.CONTENT_TYPE,
-)  # fmt: skip
 _FORBIDDEN: Final = "its address is one that nothing is posted to (setting webhooks.allow_private; link-local never)"
 
 
@@ -66,14 +63,7 @@ class Client:
 @asynccontextmanager
 async def open_client(settings: WebhookSettings) -> AsyncGenerator[Client]:
     """A client with the connections it keeps, until the block ends."""
-    connector = outward.connector(_FORBIDDEN, allow_private=settings.allow_private)
-    async with aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=_SEND_NOTHING_BY_ITSELF,
-    ) as session:
+    async with outward.open_session(_FORBIDDEN, allow_private=settings.allow_private) as session:
         yield Client(session, settings.timeout_seconds)
 
 

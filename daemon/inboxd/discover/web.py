@@ -17,7 +17,6 @@ from inboxd.sections import DiscoverySettings
 DOCUMENT_BYTES: Final = 65_536
 _REDIRECTS: Final = 3
 _FORBIDDEN: Final = "its address is private or reserved (setting discovery.allow_private; link-local never)"
-_SEND_NOTHING_BY_ITSELF: Final = (aiohttp.hdrs.ACCEPT_ENCODING, aiohttp.hdrs.ACCEPT, aiohttp.hdrs.USER_AGENT)
 
 
 @final
@@ -57,13 +56,7 @@ class Web:
 @asynccontextmanager
 async def open_web(settings: DiscoverySettings, lookup: Lookup) -> AsyncGenerator[Web]:
     """A client until the block ends."""
-    async with aiohttp.ClientSession(
-        connector=outward.connector(_FORBIDDEN, allow_private=settings.allow_private, lookup=lookup),
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=_SEND_NOTHING_BY_ITSELF,
-    ) as session:
+    async with outward.open_session(_FORBIDDEN, allow_private=settings.allow_private, lookup=lookup) as session:
         yield Web(session)
 
 
