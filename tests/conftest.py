@@ -6,9 +6,12 @@ This folder is on the import path (pytest puts it there for this file), hence `i
 from __future__ import annotations
 
 import gc
+import logging
+from collections.abc import Generator
 
 import hypothesis
 import pytest
+import structlog
 
 # Before the first of them is imported, so that it does not matter which plugin imports which.
 pytest.register_assert_rewrite("servers")
@@ -34,3 +37,19 @@ def pytest_collection_finish() -> None:
     """Spare every collection of garbage the modules and tests, which stay to the end anyhow."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def logs_as_before() -> Generator[None]:
+    """What a test sets up of logging is undone after it."""
+    root = logging.getLogger()
+    names = ["", *logging.root.manager.loggerDict]
+    before = {name: (logging.getLogger(name).level, logging.getLogger(name).disabled) for name in names}
+    handlers = root.handlers[:]
+    yield
+    root.handlers[:] = handlers
+    for name, (level, disabled) in before.items():
+        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).disabled = disabled
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()

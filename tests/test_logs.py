@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-from collections.abc import Generator
 from typing import Any, Literal
 
 import pytest
@@ -14,20 +13,7 @@ import structlog
 from inboxd import logs
 from inboxd.model import Secret
 
-
-@pytest.fixture(autouse=True)
-def untouched_afterwards() -> Generator[None]:
-    root = logging.getLogger()
-    names = ["", *logging.root.manager.loggerDict]
-    before = {name: (logging.getLogger(name).level, logging.getLogger(name).disabled) for name in names}
-    handlers = root.handlers[:]
-    yield
-    root.handlers[:] = handlers
-    for name, (level, disabled) in before.items():
-        logging.getLogger(name).setLevel(level)
-        logging.getLogger(name).disabled = disabled
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+pytestmark = pytest.mark.usefixtures("logs_as_before")
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

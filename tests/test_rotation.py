@@ -38,6 +38,7 @@ from inboxd.vault import KEY_FILE, NEXT_FILE, PREVIOUS_FILE, Vault
 from inboxd.webhooks import Credentials, Webhook, WebhookEvent, WebhookFilter, WebhookId
 from servers.stores import link, make_connection
 
+pytestmark = pytest.mark.usefixtures("logs_as_before")
 _ALL, _EVERY = Window(), WebhookFilter()
 PASSWORD = Secret("correct horse")
 CREDENTIALS = Credentials(Secret("battery"), (("X-Token", Secret("staple")),))
