@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -51,6 +52,22 @@ async def test_migrated_schema_equals_the_tables(new_url: str) -> None:
 
     async with open_store(new_url) as store:
         assert await store.read(look) == []
+
+
+OPENED = """
+import asyncio, sys
+from inboxd.store.engine import open_store
+async def main():
+    async with open_store(sys.argv[1]):
+        pass
+asyncio.run(main())
+print(sorted({"alembic", "asyncpg"} & sys.modules.keys()))
+"""
+
+
+def test_what_a_start_has_no_use_for_takes_no_memory(sqlite_url: str) -> None:
+    said = [subprocess.check_output([sys.executable, "-c", OPENED, sqlite_url], text=True) for _ in range(2)]
+    assert said == ["['alembic']\n", "[]\n"]
 
 
 async def test_opening_again_keeps_everything(new_url: str) -> None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Final
 from uuid import uuid4
 
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationStep
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, column, inspect, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from inboxd.errors import StoreNewer
 from inboxd.model import utc_now
 from inboxd.store.rows import inserts_of
 from inboxd.store.schema import INSTALLATION
 
-_FOLDER = Path(__file__).parent / "migrations"
+FOLDER: Final = Path(__file__).parent / "migrations"
+NEWEST: Final = max(file.name for file in FOLDER.glob("r*.py"))[1:5]
 _LOCK = text("SELECT pg_advisory_xact_lock(7236286178)")
-
+_REVISIONS = table("alembic_version", column("version_num"))
 _FIRST_USER = inserts_of(INSTALLATION, lambda insert: insert.on_conflict_do_nothing())
 
 
@@ -38,25 +32,16 @@ async def upgrade(connection: AsyncConnection) -> None:
     await connection.execute(_FIRST_USER[connection.dialect.name], user)
 
 
-@cache
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(_FOLDER, version_locations=[_FOLDER])
-
-
 def _run(connection: Connection) -> None:
-    scripts = _scripts()
+    if _revisions(connection) != [NEWEST]:
+        # Alembic is 7 MB of memory, for which most starts have no use.
+        from inboxd.store.migrating import migrate  # noqa: PLC0415
 
-    def missing(heads: tuple[str, ...], _context: MigrationContext) -> Iterable[MigrationStep]:
-        newest_first = scripts.iterate_revisions("heads", heads)
-        return [MigrationStep.upgrade_from_script(scripts.revision_map, one) for one in reversed(list(newest_first))]
+        migrate(connection, FOLDER)
 
-    options: dict[str, Any] = {"fn": missing}
-    context = MigrationContext.configure(connection, opts=options)
-    unknown = set(context.get_current_heads()) - {one.revision for one in scripts.walk_revisions()}
-    if unknown:
-        raise StoreNewer(
-            f"the database was written by a newer inboxd (schema {', '.join(sorted(unknown))}); "
-            "start that version, or restore a backup made by this one"
-        )
-    with Operations.context(context):
-        context.run_migrations()
+
+def _revisions(connection: Connection) -> list[str]:
+    """Those that the database has: one, as long as they are in a row; none, where it is empty."""
+    if not inspect(connection).has_table(_REVISIONS.name):
+        return []
+    return list(connection.execute(select(_REVISIONS.c.version_num)).scalars())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -15,18 +16,6 @@ from sqlalchemy import URL, exc
 
 from inboxd.errors import Conflict, StoreCorrupt, StoreError
 
-
-def _asyncpg_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-    try:
-        from asyncpg import exceptions  # noqa: PLC0415
-    except ModuleNotFoundError:
-        return (), ()
-    return (exceptions.PostgresError, exceptions.InterfaceError), (exceptions.DataError,)
-
-
-_DRIVER, _DRIVER_DATA = _asyncpg_errors()
-# While a connection is being made, the drivers' own errors come through SQLAlchemy unchanged.
-_FOREIGN = (exc.SQLAlchemyError, OSError, sqlite3.Error, *_DRIVER)
 # SQLAlchemy puts the class of asyncpg's error before its text.
 _CLASS = re.compile(r"^<class '[^']*'>: ")
 
@@ -44,8 +33,21 @@ def translated(url: URL) -> Generator[None]:
         yield
     except (exc.IntegrityError, sqlite3.IntegrityError) as error:
         raise Conflict("what the change refers to does not exist any more, or what it adds exists already") from error
-    except _FOREIGN as error:
+    except Exception as error:
+        if not isinstance(error, _foreign()):
+            raise
         raise _store_error(error, _place(url)) from error
+
+
+def _foreign() -> tuple[type[Exception], ...]:
+    """While a connection is being made, the drivers' own errors come through SQLAlchemy unchanged."""
+    return (exc.SQLAlchemyError, OSError, sqlite3.Error, *_of_asyncpg("PostgresError", "InterfaceError"))
+
+
+def _of_asyncpg(*names: str) -> tuple[type[Exception], ...]:
+    """asyncpg's errors of these names; none where it was not imported, which only its own database does."""
+    asyncpg = sys.modules.get("asyncpg.exceptions")
+    return tuple(getattr(asyncpg, name) for name in names) if asyncpg is not None else ()
 
 
 def _place(url: URL) -> str:
@@ -62,7 +64,11 @@ def _place(url: URL) -> str:
 def _store_error(error: Exception, place: str) -> StoreError:
     origin = error.orig if isinstance(error, exc.DBAPIError) else error
     unstorable = isinstance(error, exc.StatementError) and not isinstance(error, exc.DBAPIError)
-    if unstorable or isinstance(error, exc.DataError) or isinstance(getattr(origin, "__cause__", None), _DRIVER_DATA):
+    if (
+        unstorable
+        or isinstance(error, exc.DataError)
+        or isinstance(getattr(origin, "__cause__", None), _of_asyncpg("DataError"))
+    ):
         return StoreError("the database cannot hold a value it was given")
     # The low byte is the primary code (https://www.sqlite.org/rescode.html).
     code = getattr(origin, "sqlite_errorcode", 0) & 0xFF
