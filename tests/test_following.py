@@ -295,7 +295,7 @@ async def test_with_condstore_alone_flags_are_asked_for_by_their_mark_and_deleti
             await mailbox.say(b"* 1 FETCH (FLAGS (\\Seen) MODSEQ (105))\r\n* 3 EXPUNGE")
             await until_kept(linked, {1: {"\\Seen"}, 2: set(), 3: None})
         asked = [line for line in mailbox.lines if "CHANGEDSINCE" in line]
-        assert asked == ["UID FETCH 1:* (UID FLAGS) (CHANGEDSINCE 100)"]
+        assert {*asked} == {"UID FETCH 1:* (UID FLAGS) (CHANGEDSINCE 100)"}
         assert any(line == 'EXAMINE "INBOX" (CONDSTORE)' for line in mailbox.lines)
 
 

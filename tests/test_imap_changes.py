@@ -16,16 +16,16 @@ pytest_plugins = ("servers.sessions",)
 LOOPS = BOTH_LOOPS
 
 
-def heard(*responses: list[Part]) -> Changes:
+def heard(*responses: list[Part], labelled: bool = False) -> Changes:
     """A command that received these."""
-    command = Changes("A1", "1:*", 5, vanished=True)
+    command = Changes("A1", "1:*", 5, vanished=True, labelled=labelled)
     for response in responses:
         command.receive(response)
     return command
 
 
 def flags_of(command: Changes) -> dict[int, tuple[str, ...]]:
-    return {uid: flags for some in command.flagged(1) for uid, flags in some.items()}
+    return {uid: tags.flags for some in command.tagged(1) for uid, tags in some.items()}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,23 @@ async def test_an_answer_is_the_same_by_either_way(line: bytes, flags: dict[int,
     quick = Changes("A1", "1:*", 5, vanished=True)
     if taken := quick.take_whole(line + b"\r\n", 0):
         assert (taken, flags_of(quick), quick.modseq) == (len(line) + 2, flags, modseq)
+
+
+async def test_labels_are_read_with_the_flags_whatever_stands_in_them() -> None:
+    command = heard(
+        [b'* 1 FETCH (X-GM-LABELS ("\\\\Inbox" "MODSEQ (99)" "x) FLAGS (y") UID 4 MODSEQ (17) FLAGS (a))'],
+        [b"* 2 FETCH (UID 5 X-GM-LABELS ({13}", b"UID 7 FLAGS (", b" b) FLAGS (c) MODSEQ (18))"],
+        [b"* 3 FETCH (UID 6 FLAGS (d) X-GM-LABELS ())"],
+        [b"* 4 FETCH (UID 7 FLAGS (e))"],
+        labelled=True,
+    )
+    assert {uid: tags for some in command.tagged(9) for uid, tags in some.items()} == {
+        4: (("a",), ("Inbox", "MODSEQ (99)", "x) FLAGS (y")),
+        5: (("c",), ("UID 7 FLAGS (", "b")),
+        6: (("d",), ()),
+        7: (("e",), None),
+    }
+    assert command.modseq == 18
 
 
 async def test_what_is_said_later_counts_and_what_is_gone_is_kept_as_ranges() -> None:
@@ -95,7 +112,7 @@ async def test_a_mailbox_all_marked_as_read_takes_little_and_an_answer_of_ever_n
     assert command.take_whole(answer, 0) == len(answer)
     assert time.process_time() - began < 1.0
     assert len(command) == 50_000
-    assert sum(map(len, command.flagged(1000))) == 50_000
+    assert sum(map(len, command.tagged(1000))) == 50_000
     with pytest.raises(ProtocolError, match="has no end"):
         _tell_without_end(command)
 

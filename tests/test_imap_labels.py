@@ -1,4 +1,4 @@
-"""Gmail's labels: asked for where X-GM-EXT-1 is offered, read in every form, kept with the mail and shown."""
+"""Gmail's labels: asked for where X-GM-EXT-1 is offered, read in every form, kept with the mail, followed and shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inboxd.api.wire.control import Arrival, MailPlace
 from inboxd.imap.labels import listed, named
 from inboxd.mails import Message
 from inboxd.model import MessageFilter, Window
-from inboxd.store import messages
+from inboxd.store import events, messages
 from inboxd.store.engine import Store
 from servers.mailbox import Bench, Linked, Mailbox, make_bench, serving
 from servers.scripted import Conversation, scripted
@@ -153,3 +153,36 @@ async def test_all_mail_is_read_once_with_its_labels(bench: Bench) -> None:
     assert {uid: mail.labels for uid, mail in stored.items()} == NAMES | {6: ("Inbox", "late")}
     assert {mail.mailbox for mail in stored.values()} == {ALL_MAIL}
     assert MailPlace.of(stored[1]).labels == Arrival.of(stored[1], None).labels == ["Inbox", "Important", "Réçus"]
+
+
+async def test_labels_and_flags_follow_those_at_gmail(bench: Bench) -> None:
+    gmail = Gmail(capabilities=f"{GMAIL} CONDSTORE", extra=b"* OK [HIGHESTMODSEQ 7] ok\r\n")
+    gmail.put(*LABELS)
+    changed = asyncio.Event()
+
+    async def tell(conversation: Conversation, tag: str) -> None:
+        line = gmail.lines[-1]
+        if "CHANGEDSINCE" not in line:
+            await gmail.answer(conversation, tag, "UID FETCH", line.removeprefix("UID FETCH "))
+            return
+        assert line == "UID FETCH 1:* (UID FLAGS X-GM-LABELS) (CHANGEDSINCE 7)"
+        said = b'* 3 FETCH (UID 3 MODSEQ (9) X-GM-LABELS ("\\\\Inbox" {3}\r\nnew) FLAGS (\\Seen \\Flagged))\r\n'
+        await conversation.send(said, f"{tag} OK Success\r\n".encode())
+        changed.set()
+
+    gmail.answers["UID FETCH"] = tell
+    async with scripted(gmail.script) as port:
+        linked = await bench.link(port, folders=(ALL_MAIL,))
+        async with asyncio.TaskGroup() as group:
+            living = group.create_task(linked.supervisor(compare_seconds=3600.0).run())
+            await linked.until_stored(*LABELS)
+            await gmail.say(b"* 3 FETCH (UID 3 MODSEQ (8) FLAGS (\\Seen \\Flagged))")
+            with linked.bench.bus.subscribe(linked.connector.inbox_id) as hint:
+                while (await kept(linked))[3].labels != ("Inbox", "new"):
+                    await hint.wait()
+            living.cancel()
+    assert changed.is_set()
+    assert (await kept(linked))[3].flags == ("\\Seen", "\\Flagged")
+    told = await events.page(bench.store, Window(size=10), connector_id=linked.connector.id)
+    words = "flags of 1 message changed, labels of 1 message changed in"
+    assert [row.message for row in told.rows if words in (row.message or "")] == [f"{words} {ALL_MAIL}"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from inboxd.errors import NotFound
-from inboxd.mails import Place
+from inboxd.mails import Place, Tags
 from inboxd.model import MessageFilter, Window, utc_now
 from inboxd.store import connectors, cursors, marks, messages, upstream
 from inboxd.store.engine import Store
@@ -24,20 +24,33 @@ async def kept(store: Store) -> dict[int, tuple[tuple[str, ...], bool]]:
 async def test_flags_and_what_is_gone_are_settled_once_with_the_mark(store: Store, linked: Linked) -> None:
     await cursors.begin(store, linked.place)
     await add_mails(store, linked, 1, 2, 3)
-    flags = {1: ("\\Seen", "$Tödo"), 2: (), 9: ("\\Seen",)}
-    assert await upstream.settle(store, linked.place, flags, [3, 7], modseq=12) == Settled(2, 1)
+    tags = {1: Tags(("\\Seen", "$Tödo")), 2: Tags(()), 9: Tags(("\\Seen",))}
+    assert await upstream.settle(store, linked.place, tags, [3, 7], modseq=12) == Settled(2, 1)
     assert await kept(store) == {1: (("\\Seen", "$Tödo"), False), 2: ((), False), 3: (("\\Seen",), True)}
     cursor = await messages.cursor(store, linked.connector.id, linked.place.mailbox)
     assert cursor
     assert (cursor.modseq, cursor.uidvalidity) == (12, linked.place.uidvalidity)
-    again = {1: ("$tödo", "\\SEEN", "\\Recent"), 2: ("\\Recent",)}  # neither order, case nor \Recent makes a change
+    again = {
+        1: Tags(("$tödo", "\\SEEN", "\\Recent")),
+        2: Tags(("\\Recent",)),
+    }  # neither order, case nor \Recent makes a change
     assert await upstream.settle(store, linked.place, again, [3]) == Settled(0, 0)
     other = replace(linked.place, mailbox="Other")
     for place in (renumbered(linked.place), other):
-        assert await upstream.settle(store, place, {1: ()}, [1, 2], modseq=99) == Settled(0, 0)
+        assert await upstream.settle(store, place, {1: Tags(())}, [1, 2], modseq=99) == Settled(0, 0)
     cursor = await messages.cursor(store, linked.connector.id, linked.place.mailbox)
     assert cursor
     assert cursor.modseq == 12
+
+
+async def test_labels_change_only_where_something_was_said_of_them(store: Store, linked: Linked) -> None:
+    await add_mails(store, linked, 1, 2)
+    seen = ("\\Seen",)
+    assert await upstream.settle(store, linked.place, {1: Tags(seen, ("a", "b"))}) == Settled(labels=1)
+    assert await upstream.settle(store, linked.place, {1: Tags(seen, ("b", "a")), 2: Tags(seen, ())}) == Settled()
+    assert await upstream.settle(store, linked.place, {1: Tags(()), 2: Tags((), ("c",))}) == Settled(2, labels=1)
+    page = await messages.page(store, MessageFilter(), Window(size=10))
+    assert {row.uid: (row.flags, row.labels) for row in page.rows} == {1: ((), ("a", "b")), 2: ((), ("c",))}
 
 
 async def test_only_what_is_marked_is_deleted_and_what_is_there_again_is_not(store: Store, linked: Linked) -> None:
@@ -100,5 +113,5 @@ async def test_nothing_is_settled_for_a_connector_that_is_gone(store: Store, lin
     await add_mails(store, linked, 1)
     await connectors.remove(store, linked.connector.id)
     with pytest.raises(NotFound):
-        await upstream.settle(store, linked.place, {1: ("\\Seen",)})
+        await upstream.settle(store, linked.place, {1: Tags(("\\Seen",))})
     assert await marks.remove_all(store) == {linked.inbox.id: 1}

@@ -23,20 +23,21 @@ from uuid import uuid4
 from inboxd import logs, metrics
 from inboxd.errors import CommandRefused
 from inboxd.imap.changes import Changes
-from inboxd.imap.lines import UidSet
 from inboxd.imap.mailbox import Mailbox
+from inboxd.mails import Tags
 from inboxd.model import EventId, EventStatus, EventType, utc_now
 from inboxd.passes import Pass
 from inboxd.sections import ImapSettings
 from inboxd.store import events, messages, upstream
 from inboxd.store.upstream import Settled
+from inboxd.uids import UidSet
 
 _SETTLE_SECONDS: Final = 0.5  # changes come in bursts
 _LONGEST_SETTLE_SECONDS: Final = 60.0
 _ANNOUNCED_SECONDS: Final = 30.0  # a comparison for what was announced comes no sooner after the last
 _WALKED_AT_ONCE: Final = 10_000
 _MOST_OF_EMPTY: Final = 20  # messages that go here when the last ones of a mailbox were deleted
-_Flags = dict[int, tuple[str, ...]]
+_Tagged = dict[int, Tags]
 _log = logs.logger("following")
 
 
@@ -44,18 +45,22 @@ _log = logs.logger("following")
 @dataclass(slots=True)
 class _Found:
     flags: int = 0
+    labels: int = 0
     vanished: int = 0
     again: int = 0
     removed: int = 0
 
     def add(self, settled: Settled) -> None:
         self.flags += settled.flags
+        self.labels += settled.labels
         self.vanished += settled.vanished
 
     def __str__(self) -> str:
         said: list[str] = []
         if self.flags:
             said.append(f"flags of {self.flags} message{'' if self.flags == 1 else 's'} changed")
+        if self.labels:
+            said.append(f"labels of {self.labels} message{'' if self.labels == 1 else 's'} changed")
         if self.vanished:
             said.append(f"{self.vanished} deleted upstream")
         if self.again:
@@ -117,9 +122,10 @@ class Follower:
         self._unlisted |= announced
         self._named = []
         try:
-            if self._mark and (announced or (self._first and self._mark < self._highest)):
+            is_due = not self.is_told and self._due_seconds(announced=self._unlisted) <= 0
+            if self._mark and (announced or (self._mark < self._highest if self._first else is_due)):
                 await self._ask(found, announced=announced)
-            if not self.is_told and self._due_seconds(announced=self._unlisted) <= 0:
+            if is_due:
                 await self._compare(found, run.cursor)
             if self._mirrors and (self._kept or found.vanished):
                 await self._remove(found)
@@ -156,13 +162,14 @@ class Follower:
     async def _ask(self, found: _Found, *, announced: bool) -> None:
         """What has changed since the mark.
 
-        Unless something was announced, only messages that were known before the session matter. The mark goes to what
-        EXAMINE said, later on to the last change named.
+        At the first look, unless something was announced, only messages that were known before the session matter. The
+        mark goes to what EXAMINE said, later on to the last change named.
         """
         before = self._session.changes
         mark = self._highest
-        if self._known_to or announced:
-            uids = "1:*" if announced else f"1:{self._known_to}"
+        all_matter = announced or not self._first
+        if self._known_to or all_matter:
+            uids = "1:*" if all_matter else f"1:{self._known_to}"
             answer = await self._session.changed(uids, self._mark)
             before += answer.heard
             mark = mark if self._first else max(self._mark, answer.modseq)
@@ -218,15 +225,15 @@ class Follower:
     ) -> None:
         """Commit it in slices, the marks with the last."""
         slices = _slices(answer, gone)
-        flags, some = next(slices, (_Flags(), ()))
+        tags, some = next(slices, (_Tagged(), ()))
         for following in slices:
-            found.add(await upstream.settle(self._target.store, self._place, flags, some))
-            flags, some = following
-        if flags or some or compared or modseq != self._mark:
+            found.add(await upstream.settle(self._target.store, self._place, tags, some))
+            tags, some = following
+        if tags or some or compared or modseq != self._mark:
             compared_at = self._compared_at if compared else None
             found.add(
                 await upstream.settle(
-                    self._target.store, self._place, flags, some, modseq=modseq, compared_at=compared_at
+                    self._target.store, self._place, tags, some, modseq=modseq, compared_at=compared_at
                 )
             )
 
@@ -264,20 +271,21 @@ class Follower:
             connector=str(self._target.connector_id),
             mailbox=self._place.mailbox,
             flags=found.flags,
+            labels=found.labels,
             vanished=found.vanished,
             removed=found.removed,
         )
 
 
-def _slices(answer: Changes | None, gone: Sequence[int]) -> Iterator[tuple[_Flags, Sequence[int]]]:
-    """What one transaction takes each: flags, then what is gone."""
-    flags: _Flags = {}
+def _slices(answer: Changes | None, gone: Sequence[int]) -> Iterator[tuple[_Tagged, Sequence[int]]]:
+    """What one transaction takes each: tags, then what is gone."""
+    tags: _Tagged = {}
     if answer is not None:
-        for following in answer.flagged(upstream.AT_ONCE):
-            if flags:
-                yield flags, ()
-            flags = following
-    yield flags, gone[: upstream.AT_ONCE]
+        for following in answer.tagged(upstream.AT_ONCE):
+            if tags:
+                yield tags, ()
+            tags = following
+    yield tags, gone[: upstream.AT_ONCE]
     for start in range(upstream.AT_ONCE, len(gone), upstream.AT_ONCE):
         yield {}, gone[start : start + upstream.AT_ONCE]
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from inboxd.model import AttachmentId, ConnectorId, InboxId, MessageId, SentId, SentState
 
@@ -129,6 +130,13 @@ class Fetched:
     flags: tuple[str, ...] = ()
     whole: bool = True
     labels: tuple[str, ...] = ()
+
+
+class Tags(NamedTuple):
+    """What a server keeps of a message and may change: its flags, and Gmail's labels, None when none were spoken of."""
+
+    flags: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
 
 
 def lasting(flags: Iterable[str]) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final, final
 
+from inboxd.imap import labels
 from inboxd.imap.asked import Asked, cost_bytes
-from inboxd.imap.lines import MAX_UID, Part, UidSet, first_line, is_fetch, parse_fetch
-from inboxd.mails import lasting
+from inboxd.imap.lines import Part, first_line, is_fetch, parse_fetch
+from inboxd.mails import Tags, lasting
+from inboxd.uids import MAX_UID, UidSet
 
 MAX_MODSEQ: Final = 2**63 - 1
 _VANISHED = re.compile(rb"\* VANISHED +(\(EARLIER\) +)?(\S+)\Z", re.IGNORECASE)
-_MODSEQ = re.compile(rb"[ (]MODSEQ \((\d{1,19})\)", re.IGNORECASE)
 _HAS_FLAGS = re.compile(rb"[ (]FLAGS \(", re.IGNORECASE)
 # As servers nearly always write it.
 _USUAL = re.compile(
@@ -41,21 +42,32 @@ def gone_count(line: bytes) -> int | None:
 class Changes(Asked):
     """UID FETCH of flags: of all the messages, or of those changed since a mod-sequence, with those gone since then.
 
+    With `labelled` of Gmail's labels too, a change of which it counts like one of flags.
+
     `modseq` is the highest that was named. `heard` counts the responses that might as well have come unasked. `note`
-    is shown each line that does not come by `receive`. It keeps 12 bytes a message, and each set of flags once.
+    is shown each line that does not come by `receive`. It keeps 12 bytes a message, and each set of tags once.
     """
 
     def __init__(
-        self, tag: str, uids: str, since: int | None, *, vanished: bool, note: Callable[[bytes], None] = lambda _: None
+        self,
+        tag: str,
+        uids: str,
+        since: int | None,
+        *,
+        vanished: bool,
+        labelled: bool = False,
+        note: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         modifiers = () if since is None else (f"(CHANGEDSINCE {since}{' VANISHED' if vanished else ''})",)
-        super().__init__("FETCH", tag, uids, "(UID FLAGS)", *modifiers, prefix="UID")
+        items = f"(UID FLAGS {labels.ITEM})" if labelled else "(UID FLAGS)"
+        super().__init__("FETCH", tag, uids, items, *modifiers, prefix="UID")
+        self._labelled = labelled
         self.modseq = 0
         self.heard = 0
         self._note = note
         self._uids = array("Q")
         self._places = array("I")
-        self._flags: dict[tuple[str, ...], int] = {}
+        self._tags: dict[Tags, int] = {}
         self._gone: list[UidSet] = []
 
     @property
@@ -66,15 +78,15 @@ class Changes(Asked):
     def __len__(self) -> int:
         return len(self._uids)
 
-    def flagged(self, most: int) -> Iterator[dict[int, tuple[str, ...]]]:
-        """The flags by UID, at most so many at a time, in the order they were said: what comes later counts.
+    def tagged(self, most: int) -> Iterator[dict[int, Tags]]:
+        """The tags by UID, at most so many at a time, in the order they were said: what comes later counts.
 
         \\Recent is left out, for it tells of a session and not of a message.
         """
-        flags = list(self._flags)
+        tags = list(self._tags)
         for start in range(0, len(self._uids), most):
             some = slice(start, start + most)
-            yield {uid: flags[place] for uid, place in zip(self._uids[some], self._places[some], strict=True)}
+            yield {uid: tags[place] for uid, place in zip(self._uids[some], self._places[some], strict=True)}
 
     def receive(self, response: list[Part]) -> None:
         """Take one response in; ProtocolError when there are too many, or one is nonsense."""
@@ -83,11 +95,13 @@ class Changes(Asked):
         if said := _VANISHED.match(line):
             self.heard += 0 if said[1] else 1
             self._gone.append(UidSet.parse(said[2]))
-        elif is_fetch(line) and len(response) == 1:
+        elif is_fetch(line) and (self._labelled or len(response) == 1):
             self.heard += 1
-            modseq = _MODSEQ.search(line)
             answer = parse_fetch(response)
-            self._keep(answer.uid, answer.flags if _HAS_FLAGS.search(line) else None, modseq and modseq[1])
+            names = None if answer.labels is None else labels.named(answer.labels)
+            lines = (part for part in response[::2] if isinstance(part, bytes))  # literals are between them
+            tags = Tags(lasting(answer.flags), names) if any(map(_HAS_FLAGS.search, lines)) else None
+            self._keep(answer.uid, tags, answer.modseq)
 
     def take_whole(self, data: bytes, at: int) -> int:
         """As `receive`, for responses of the usual form: they come by the thousand when all is marked as read."""
@@ -96,27 +110,26 @@ class Changes(Asked):
             if uid is None or flags is None or not 0 < int(uid) <= MAX_UID:
                 break
             self._note(found[0][:-2])
-            self._keep(int(uid), _flags(flags), modseq)
+            self._keep(int(uid), _usual(flags), int(modseq or 0))
             at = found.end()
         return at
 
-    def _keep(self, uid: int | None, flags: tuple[str, ...] | None, modseq: bytes | None) -> None:
-        if modseq is not None:
-            self.modseq = max(self.modseq, min(int(modseq), MAX_MODSEQ))
-        if uid is None or flags is None:
+    def _keep(self, uid: int | None, tags: Tags | None, modseq: int) -> None:
+        if modseq < 10**19:
+            self.modseq = max(self.modseq, min(modseq, MAX_MODSEQ))
+        if uid is None or tags is None:
             return
-        flags = lasting(flags)
-        if flags not in self._flags:
-            self.spend(_FLAGS_BYTES + sum(map(len, flags)))
-            self._flags[flags] = len(self._flags)
+        if tags not in self._tags:
+            self.spend(_FLAGS_BYTES + sum(map(len, tags.flags)) + sum(map(len, tags.labels or ())))
+            self._tags[tags] = len(self._tags)
         self.spend(_UID_BYTES)
         self._uids.append(uid)
-        self._places.append(self._flags[flags])
+        self._places.append(self._tags[tags])
 
 
 @lru_cache(maxsize=256)
-def _flags(listed: bytes) -> tuple[str, ...]:
-    return tuple(flag.decode("utf-8", "replace") for flag in listed.split())
+def _usual(listed: bytes) -> Tags:
+    return Tags(lasting(flag.decode("utf-8", "replace") for flag in listed.split()))
 
 
 def modseq_of(text: str | None) -> int:

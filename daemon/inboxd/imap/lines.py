@@ -161,14 +161,18 @@ Part = bytes | Skipped | Spooled
 @final
 @dataclass(frozen=True, slots=True)
 class FetchAnswer:
-    """One FETCH response. `body` is None when it carried none, or NIL: the message is gone (or was not asked for)."""
+    """One FETCH response. `body` is None when it carried none, or NIL: the message is gone (or was not asked for).
+
+    `labels` are None, and `modseq` 0, where the server said nothing of them.
+    """
 
     uid: int | None
     flags: tuple[str, ...]
     received_at: datetime | None
     size: int | None
     body: Part | None
-    labels: tuple[bytes, ...] = ()
+    labels: tuple[bytes, ...] | None = None
+    modseq: int = 0
 
 
 def first_line(response: Sequence[Part]) -> bytes:
@@ -226,7 +230,8 @@ def _answer(items: dict[str, Part | list[bytes]]) -> FetchAnswer:
         received_at=internal_date(received) if isinstance(received, bytes) else None,
         size=_number(items.get("RFC822.SIZE")),
         body=body if isinstance(body, bytes | Skipped | Spooled) else None,
-        labels=tuple(labels) if isinstance(labels := items.get("X-GM-LABELS"), list) else (),
+        labels=tuple(labels) if isinstance(labels := items.get("X-GM-LABELS"), list) else None,
+        modseq=_number(modseq[0]) or 0 if isinstance(modseq := items.get("MODSEQ"), list) and modseq else 0,
     )
 
 

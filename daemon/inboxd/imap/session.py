@@ -262,13 +262,16 @@ class Session:
         return UidSet.joined([await self._search([f"UID {some}"]) for some in asked])
 
     async def changed(self, uids: str, since: int | None = None) -> Changes:
-        """The flags of the messages of a sequence-set of UIDs; `since`: of those changed after that mod-sequence alone.
+        """The flags, and Gmail's labels, of the messages of a sequence-set of UIDs.
 
+        `since`: of those changed after that mod-sequence alone.
         With QRESYNC also which of them are gone since then (RFC 7162 §3.2.6). CommandRefused.
         """
         note = self._protocol.note_line
         vanished = since is not None and bool(self.tells_vanished)
-        return await self._link.run(Changes(self._link.tag(), uids, since, vanished=vanished, note=note))
+        labelled = OFFER in self.capabilities
+        command = Changes(self._link.tag(), uids, since, vanished=vanished, labelled=labelled, note=note)
+        return await self._link.run(command)
 
     async def _search(self, keys: list[str]) -> UidSet:
         """What a UID SEARCH finds, in whichever form the server says it best."""

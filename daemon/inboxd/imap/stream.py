@@ -75,7 +75,7 @@ class Fetch(Asked):
             self.spend(_VAIN_TIMES * cost_bytes(response))
             return
         raw, size = (b"", body.size) if isinstance(body, Skipped) else (body, len(body))
-        whole, tags = not isinstance(body, Skipped), labels.named(answer.labels)
+        whole, tags = not isinstance(body, Skipped), labels.named(answer.labels or ())
         self._keep(Fetched(answer.uid, raw, size, answer.received_at, answer.flags, whole, tags))
 
     def take_whole(self, data: bytes, at: int) -> int:

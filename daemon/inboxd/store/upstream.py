@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from sqlalchemy import Select, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from inboxd.mails import Place, lasting
+from inboxd.mails import Place, Tags, lasting
 from inboxd.model import utc_now
 from inboxd.store import cursors
 from inboxd.store.engine import Store
@@ -21,33 +21,34 @@ from inboxd.store.schema import MESSAGES
 AT_ONCE: Final = 1000  # messages a transaction; far below the 32,766 parameters that SQLite takes
 _DELETED_AT_ONCE: Final = 200  # the bytes of a deleted mail go too, page by page
 _FEW_RANGES: Final = 200
-_SET_FLAGS = Many(
+_SET_TAGS = Many(
     update(MESSAGES)
     .where(MESSAGES.c.seq == bindparam("of_seq"))
-    .values(flags=bindparam("new_flags"), updated_at=bindparam("now")),
-    ("of_seq", "new_flags", "now"),
+    .values(flags=bindparam("new_flags"), labels=bindparam("new_labels"), updated_at=bindparam("now")),
+    ("of_seq", "new_flags", "new_labels", "now"),
 )
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How many messages were found with other flags than before, and how many gone."""
+    """How many messages were found with other flags than before, with other labels, and how many gone."""
 
     flags: int = 0
     vanished: int = 0
+    labels: int = 0
 
 
 async def settle(
     store: Store,
     place: Place,
-    flags: Mapping[int, tuple[str, ...]],
+    tags: Mapping[int, Tags],
     vanished: Sequence[int] = (),
     *,
     modseq: int | None = None,
     compared_at: datetime | None = None,
 ) -> Settled:
-    """Keep the flags messages have on their server, and which are gone; at most `AT_ONCE` of each.
+    """Keep the flags and labels messages have on their server, and which are gone; at most `AT_ONCE` of each.
 
     UIDs that are not stored, and what is known already, change nothing: doing it again is harmless. In the same
     transaction the cursor notes up to where all is known, unless that is None. NotFound when the connector is gone.
@@ -55,10 +56,10 @@ async def settle(
 
     async def work(connection: AsyncConnection) -> Settled:
         await lock_connector(connection, place.connector_id)
-        changed = await _set_flags(connection, place, flags) if flags else 0
+        flags, labels = await _set_tags(connection, place, tags) if tags else (0, 0)
         gone = await _mark(connection, place, vanished, utc_now()) if vanished else 0
         await cursors.note_known(connection, place, modseq, compared_at)
-        return Settled(changed, gone)
+        return Settled(flags, gone, labels)
 
     return await store.write(work)
 
@@ -147,15 +148,24 @@ def _unmarked(place: Place, low: int, high: int) -> Select[Any]:
     return wanted.where(MESSAGES.c.vanished_at.is_(None)).order_by(MESSAGES.c.uid)
 
 
-async def _set_flags(connection: AsyncConnection, place: Place, flags: Mapping[int, tuple[str, ...]]) -> int:
-    columns = (MESSAGES.c.seq, MESSAGES.c.uid, MESSAGES.c.flags)
-    rows = await connection.execute(select(*columns).where(_there(place), MESSAGES.c.uid.in_(flags)))
+async def _set_tags(connection: AsyncConnection, place: Place, tags: Mapping[int, Tags]) -> tuple[int, int]:
+    """How many flags, and how many labels, were others."""
+    columns = (MESSAGES.c.seq, MESSAGES.c.uid, MESSAGES.c.flags, MESSAGES.c.labels)
+    rows = await connection.execute(select(*columns).where(_there(place), MESSAGES.c.uid.in_(tags)))
     now = utc_now()
-    changes = [
-        {"of_seq": seq, "new_flags": flags[uid], "now": now} for seq, uid, old in rows if _differ(old, flags[uid])
-    ]
-    await carry_out(connection, [(_SET_FLAGS, changes)])
-    return len(changes)
+    changes: list[dict[str, Any]] = []
+    flagged = labelled = 0
+    for seq, uid, flags, labels in rows:
+        new = tags[uid]
+        is_flagged = _differ(flags, new.flags)
+        is_labelled = new.labels is not None and set(new.labels) != set(labels or ())
+        flagged += is_flagged
+        labelled += is_labelled
+        if is_flagged or is_labelled:
+            kept = new.labels if is_labelled else labels
+            changes.append({"of_seq": seq, "new_flags": new.flags, "new_labels": kept, "now": now})
+    await carry_out(connection, [(_SET_TAGS, changes)])
+    return flagged, labelled
 
 
 def _differ(one: Sequence[str], other: Sequence[str]) -> bool:
