@@ -68,6 +68,9 @@ def test_a_large_message_is_never_in_memory(daemon: Daemon) -> None:
     (mail,) = daemon.emails(connector)
     assert len(mail["attachments"]) == 1
     assert daemon.raw(mail["id"]) == mailbox.raw
+    assert gauge.bytes_of("VmHWM") - idle < len(mailbox.raw) + LARGE_BOUND_BYTES  # the mail once
+    attached = daemon.octets(f"/emails/{mail['id']}/attachments/{mail['attachments'][0]}")
+    assert gauge.bytes_of("VmHWM") - idle < len(mailbox.raw) + len(attached) + LARGE_BOUND_BYTES
 
 
 def test_a_million_messages_with_gaps_are_listed_within_the_bound(daemon: Daemon) -> None:

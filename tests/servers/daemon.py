@@ -218,7 +218,11 @@ class Daemon:
 
     def raw(self, email_id: str) -> bytes:
         """A mail's bytes."""
-        request = urllib.request.Request(f"http://{LOOPBACK}:{self.api_port}/emails/{email_id}/raw")
+        return self.octets(f"/emails/{email_id}/raw")
+
+    def octets(self, path: str) -> bytes:
+        """What the TCP API answers, as it is."""
+        request = urllib.request.Request(f"http://{LOOPBACK}:{self.api_port}{path}")
         request.add_header("x-api-key", KEY)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())

@@ -11,6 +11,8 @@ from typing import Final, final
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 
 from inboxd.api.gate import Refusal
 from inboxd.api.wire import codec
@@ -21,6 +23,7 @@ LINES: Final = "application/x-ndjson; charset=utf-8"
 TEXT: Final = "text/plain; charset=utf-8"
 HTML: Final = "text/html; charset=utf-8"
 OCTETS: Final = "application/octet-stream"
+_PIECE_BYTES: Final = 256 << 10
 # Answers hold mail and are never to be guessed at or kept by whatever lies between.
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 # Mail is hostile: whatever a browser shows of it runs no script, loads nothing and belongs to no origin.
@@ -66,13 +69,34 @@ def whole(status: int, content: object, content_type: str) -> web.Response:
         body = codec.write(content)
     else:
         body = str(content).encode(errors="replace")
-    return web.Response(status=status, body=body, headers=headers)
+    return web.Response(status=status, body=_Piecemeal(body) if len(body) > _PIECE_BYTES else body, headers=headers)
 
 
 def _saved_as(name: str) -> str:
     """The Content-Disposition of a download (RFC 6266), its name for old and for new clients."""
     plain = "".join(mark if mark.isascii() and mark.isprintable() and mark not in '"\\%' else "_" for mark in name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+
+
+@final
+class _Piecemeal(Payload):
+    """Octets sent some at a time: the transport copies what the socket does not take at once."""
+
+    _autoclose = True
+
+    def __init__(self, octets: bytes) -> None:
+        super().__init__(octets)
+        self._octets = octets
+        self._size = len(octets)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """What aiohttp would log."""
+        return self._octets.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send them all."""
+        for at in range(0, len(self._octets), _PIECE_BYTES):
+            await writer.write(self._octets[at : at + _PIECE_BYTES])
 
 
 class ClientGoneError(Exception):

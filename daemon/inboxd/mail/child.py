@@ -18,7 +18,7 @@ from inboxd.mail.parts import attachment_of, body_of, images_of, part_of
 
 def main(arguments: Sequence[str]) -> None:
     """Answer one of MAKERS, its argument in JSON; the exit status says how it went."""
-    memory_bytes, cpu_seconds, _ = confined.limits_of(os.fstat(sys.stdin.fileno()).st_size)  # of a pipe: 0
+    memory_bytes, cpu_seconds, _ = confined.limits_of(os.fstat(sys.stdin.fileno()).st_size)
     limit(resource.RLIMIT_AS, memory_bytes)
     limit(resource.RLIMIT_CPU, cpu_seconds, grace=1)
     limit(resource.RLIMIT_CORE, 0)

@@ -1,8 +1,8 @@
 """Parsing in a child process with limits, for mail that may be built to hurt: see child.py for its side.
 
-The child gets the raw mail, or HTML, on standard input, which is the file itself where the mail is in one, and answers
-on standard output; it inherits no other descriptors, no environment and no site packages of the user. It sets its own
-limits, because code between fork and exec is unsafe beside threads.
+The child gets the raw mail, or HTML, as the file that is its standard input, and answers on standard output; it
+inherits no other descriptors, no environment and no site packages of the user. It sets its own limits, because code
+between fork and exec is unsafe beside threads.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import UUID
 
 from inboxd.errors import Invalid, NotFound, Unparsable
 from inboxd.mails import Address, Attachment, Body, Bounce, Digest, Spooled
 from inboxd.model import AttachmentId
 
-# For any mail, and what a large one, which is in a file, is given beside for each of its octets.
+# For any mail, and beside that for each of its octets.
 MEMORY_BYTES = 512 << 20
 CPU_SECONDS = 5
 WALL_SECONDS = 10.0
@@ -141,14 +140,14 @@ _PACKED = [(_FIELDS.index(name), *both) for name, both in _WRITTEN.items()]
 
 
 def limits_of(size_bytes: int) -> tuple[int, int, float]:
-    """What the child may take for a mail in a file: memory in bytes, CPU time and time in seconds."""
+    """What the child may take: memory in bytes, CPU time and time in seconds."""
     seconds = size_bytes // BYTES_A_SECOND
     return MEMORY_BYTES + MEMORY_BYTES_A_BYTE * size_bytes, CPU_SECONDS + seconds, WALL_SECONDS + seconds
 
 
 def _run(given: bytes | Spooled, *what: str) -> bytes:
     command = [sys.executable, "-I", "-S", "-c", _START, *what]
-    memory_bytes, cpu_seconds, wall_seconds = limits_of(len(given) if isinstance(given, Spooled) else 0)
+    memory_bytes, cpu_seconds, wall_seconds = limits_of(len(given))
     try:
         child = _ended(command, given, wall_seconds)
     except subprocess.TimeoutExpired as error:
@@ -170,8 +169,19 @@ def _run(given: bytes | Spooled, *what: str) -> bytes:
 
 
 def _ended(command: list[str], given: bytes | Spooled, seconds: float) -> subprocess.CompletedProcess[bytes]:
-    start = partial(subprocess.run, command, capture_output=True, timeout=seconds, env={}, cwd="/", check=False)
-    if not isinstance(given, Spooled):
-        return start(input=given)
-    os.lseek(given.fileno(), 0, os.SEEK_SET)
-    return start(stdin=given.fileno())
+    """Files on both sides: what comes through a pipe is held in pieces, and once more when they are joined."""
+    with _memory() as memory, _memory() as answer:
+        if not isinstance(given, Spooled):
+            memory.write(given)
+            memory.flush()
+        source = given.fileno() if isinstance(given, Spooled) else memory.fileno()
+        os.lseek(source, 0, os.SEEK_SET)
+        child = subprocess.run(  # noqa: S603
+            command, stdin=source, stdout=answer, stderr=subprocess.PIPE, timeout=seconds, env={}, cwd="/", check=False
+        )
+        answer.seek(0)
+        return subprocess.CompletedProcess(command, child.returncode, answer.read(), child.stderr)
+
+
+def _memory() -> BinaryIO:
+    return os.fdopen(os.memfd_create("mail", os.MFD_CLOEXEC), "w+b")

@@ -21,6 +21,7 @@ T = TypeVar("T")
 MAX_DELIMITERS = 1_000
 MAX_DELIMITERS_LENIENT = 100
 MAX_WORDS = 5_000
+MAX_HERE_BYTES = 8 << 20  # what its parts take is as much again, and more
 MAX_TRUSTED_BYTES = 1 << 20
 MAX_TRUSTED_ENCLOSING_BYTES = 16 << 20
 MAX_ENCLOSED = 2
@@ -100,7 +101,7 @@ def images(raw: bytes | bytearray) -> dict[str, str]:
 
 def _anywhere(raw: bytes | bytearray, make: Callable[[bytes, list[Part]], T], confine: Callable[[bytes], T]) -> T:
     mail = bytes(raw)
-    return confine(mail) if is_suspicious(mail) else in_order(mail, make, confine)
+    return confine(mail) if len(mail) > MAX_HERE_BYTES or is_suspicious(mail) else in_order(mail, make, confine)
 
 
 def is_suspicious(mail: bytes) -> bool:
