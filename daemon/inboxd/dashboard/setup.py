@@ -22,6 +22,7 @@ from inboxd.api.wire.connectors import CreateConnectorOptions, CreateConnectorWi
 from inboxd.api.wire.wishes import Wish
 from inboxd.dashboard import render, staged
 from inboxd.dashboard.connectors import id_of
+from inboxd.dashboard.guidance import advice
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit
 from inboxd.discover.found import Endpoint, Found
 from inboxd.discover.search import discover
@@ -58,6 +59,8 @@ async def answer(visit: Visit) -> Answered:
                 return await _test(visit, given)
             case "start":
                 return await _start(visit, given)
+            case "oauth":
+                return await _start_unsigned(visit, given)
             case _:
                 return _form(visit, given, manual=True)
     except (MisfitError, Invalid, NotFound, Conflict) as error:
@@ -125,6 +128,20 @@ async def _test(visit: Visit, given: dict[str, str], connector: Connector | None
 
 
 async def _start(visit: Visit, given: dict[str, str]) -> Answered:
+    made = await _make(visit, given)
+    visit.session.tell(f"{given['name'] or given['email']} is connected: its mail is being fetched, newest first.")
+    return Moved(f"/ui/connectors/{made}")
+
+
+async def _start_unsigned(visit: Visit, given: dict[str, str]) -> Answered:
+    """Keep it without a password, so that nothing is tried before somebody signed in."""
+    login = given["imap_user"] or given["email"]
+    made = await _make(visit, given | {"password": "", "smtp_password": "", "smtp_user": given["smtp_user"] or login})
+    return Moved(f"/ui/connectors/{made}/sign-in")
+
+
+async def _make(visit: Visit, given: dict[str, str]) -> UUID:
+    """The new connector's id."""
     options = {kind: _options(given, kind) for kind in Kind}
     whole = {
         "createConnectorOptions": _own(given),
@@ -136,8 +153,7 @@ async def _start(visit: Visit, given: dict[str, str]) -> Answered:
     if not body.wishes():
         raise Invalid("imap_host", "write the host name of an IMAP server, an SMTP server, or both")
     made = await handlers.create_with_options(visit.services, InboxQuery(), body)
-    visit.session.tell(f"{given['name'] or given['email']} is connected: its mail is being fetched, newest first.")
-    return Moved(f"/ui/connectors/{made.id}")
+    return made.id
 
 
 async def _keep(visit: Visit, given: dict[str, str], connector: Connector) -> Answered:
@@ -265,6 +281,7 @@ def _form(
         "found": found,
         "connector": connector,
         "tls": TLS,
+        "advice": advice((given["imap_host"], given["smtp_host"])),
         "action": visit.request.path,
     }
     return Shown("setup.html", values, 400 if mistake else 200)
