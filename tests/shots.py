@@ -116,6 +116,18 @@ class World:
         self.daemon.await_state(made, "needs_reauth")
         _, waits = self.link("Lecture notes", unsigned=True)
         self.daemon.await_state(waits, "parked")
+        for name, host in (("Ada at Outlook", "outlook.office365.com"), ("Ada at Google", "imap.gmail.com")):
+            self.daemon.ctl(
+                "connector",
+                "add",
+                name,
+                "--oauth",
+                "--no-sync",
+                "--email",
+                f"{name}@example.test".replace(" ", "."),
+                "--imap-host",
+                host,
+            )
 
     def fill(self) -> None:
         """Connectors that are well and others that are not, mails that came by push, and an outbox."""
@@ -252,8 +264,9 @@ FULL: Final[dict[str, Callable[[Page], None]]] = {
     "add-microsoft-steps": _microsoft,
     "consent": _connector("Shared office"),
     "sign-in-again": _signing("Shared office", "main button:has-text('Sign in again')"),
-    "sign-in-page": _signing("Shared office", "main a:has-text('Change how')", "Go on", way="flow-code"),
-    "sign-in-form": _signing("Lecture notes", "main a:has-text('Sign in')"),
+    "sign-in-page": _signing("Shared office", "main a:has-text('Sign in another way')", "Go on", way="flow-code"),
+    "sign-in-microsoft": _signing("Ada at Outlook", "main a:has-text('Sign in')"),
+    "sign-in-google": _signing("Ada at Google", "main a:has-text('Sign in')"),
     "sign-in-mistake": _signing("Lecture notes", "main a:has-text('Sign in')", "Go on"),
     "mail": _at("/ui/mail"),
     "mail-search": _at("/ui/mail?q=has:attachment+is:purple"),

@@ -87,7 +87,7 @@ def test_without_a_script_an_address_is_pasted_and_the_page_asks_when_it_is_done
         assert back.startswith("http://127.0.0.1/?code=")
         desk.fill(answer=back.replace("state=", "state=x"))
         desk.press("Go on")
-        desk.see("Address: belongs to another login")
+        desk.see("Address belongs to another login")
         desk.fill(answer=back)
         desk.press("Go on")
         desk.see("the client secret is wrong: give its value, not its id, with “Client secret”")
@@ -158,6 +158,34 @@ def test_another_person_is_let_in_only_when_that_is_confirmed(
     assert running.client.get(f"/control/connectors/{connector['id']}/oauth")["mailbox"] == user.name
 
 
+def test_an_application_opens_it_at_once_and_its_secret_stays_until_it_is_taken_back(
+    desk: Desk, oauth: OauthServer, dovecot: Dovecot, running: Daemon
+) -> None:
+    user = dovecot.user()
+    connector = running.connect(user, dovecot.no_tls, password="")
+    oauth.secret, oauth.app_user = CLIENT_SECRET, user.name
+    form = f"/ui/connectors/{connector['id']}/sign-in"
+    desk.open(form)
+    fill_in(desk, oauth, "The application by itself")
+    expect(desk.page.get_by_role("alert")).to_contain_text(
+        "Client secret is required for this flow: give it by “Client"
+    )
+    desk.fill(client_secret=CLIENT_SECRET)
+    desk.press("Go on")
+    assert f"is signed in by {user.name}" in desk.notice()
+    desk.open(form)
+    assert desk.page.input_value("#client_secret") == ""
+    assert desk.page.input_value("#token_url") == oauth.endpoints["tokenUrl"]
+    desk.press("Go on")
+    assert "is signed in" in desk.notice()
+    assert {one["client_secret"] for one in oauth.asked} == {CLIENT_SECRET}
+    desk.open(form)
+    desk.page.get_by_label("It has no secret any more").check()
+    desk.press("Go on")
+    expect(desk.page.get_by_role("alert")).to_contain_text("Client secret is required")
+    assert CLIENT_SECRET not in desk.content() + running.log
+
+
 def test_what_a_provider_wants_is_said_before_anything_is_filled_in(desk: Desk) -> None:
     desk.open("/ui/connectors/new")
     desk.fill(email="ada@outlook.com")
@@ -166,7 +194,7 @@ def test_what_a_provider_wants_is_said_before_anything_is_filled_in(desk: Desk) 
     expect(desk.page.get_by_label("Password", exact=True)).to_be_hidden()
     desk.page.get_by_text("How to register it").click()
     desk.see("Allow public client flows")
-    desk.see("http://localhost")
+    desk.see("No redirect URI is needed.")
     desk.open("/ui/connectors/new")
     desk.fill(email="ada@gmail.com")
     desk.press("Find the servers")

@@ -214,6 +214,6 @@ def advice(hosts: Iterable[str], name: str | None = None) -> Advice:
     found = _ADVICE.get(name or (known.name if known is not None else OTHER), _ADVICE[OTHER])
     if row is None:
         return found
-    how = "" if row.wanted is Wanted.OAUTH2 else row.how
+    how = "" if row.wanted is Wanted.OAUTH2 else row.how.removesuffix(", or sign in with OAuth2")
     title = found.title if found.is_known else row.title
     return replace(found, title=title, wanted=row.wanted.value, password=how, is_known=found.is_known or row.oauth2)

@@ -17,7 +17,7 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 _MULTIPLES: Final = ("KB", "MB", "GB", "TB")
 _JUST_NOW_SECONDS: Final = 5
 NONE: Final = "\N{EN DASH}"
-_LINK: Final = re.compile(r"(?<![\w@/.-])((?:[\w-]+\.)+(?:com|net|org)(?:/[\w/-]+)?)")
+_LINK: Final = re.compile(r"(?<![\w@/.-])((?:[\w-]+\.){2,}(?:com|net|org)(?:/[\w/-]+)?)")
 _COMMAND: Final = re.compile(r"[;,:]? (?:give one|mend it) with: inboxctl .*")
 
 

@@ -50,8 +50,8 @@ _TICKS: Final = ("other_mailbox", "no_secret")
 _UNDERWAY: Final = ("login", "page", "user_code", "ends_at", "mistake", "stranger", "done")
 _OWN: Final = ("token_url", "authorize_url", "device_url", "identity_url")
 _LABELS: Final = dict(_FIELDS.values()) | {"keyFile": "Key file", "answer": "Address"}
-_NAMED: Final = re.compile(rf"\b({'|'.join(_LABELS)}): ")
-# What messages say in inboxctl's words, by this page's.
+_NAMED: Final = re.compile(rf"(?:^|(?<=; ))({'|'.join(_LABELS)}):( (?:is|are|must|belongs)\b)?")
+# What messages say in inboxctl's words.
 _COMMANDS: Final = {
     "--flow code": f"“{guidance.TITLES[Flow.CODE]}”",
     "--flow": "“How to sign in”",
@@ -166,9 +166,9 @@ async def _finish(visit: Visit, place: _Place, kept: Given) -> Answered:
         body = cast("FinishedLogin", codec.read(FinishedLogin, {"answer": visit.given("answer") or None}))
         grant = await granting.finish(visit.services, kept["login"], body.answer, once=True)
     except (MisfitError, Invalid) as error:
-        return _waiting(visit, place, kept, _worded(error), HTTPStatus.BAD_REQUEST)
+        return _waiting(visit, place, kept, worded(str(error)), HTTPStatus.BAD_REQUEST)
     except TokenUnavailable as error:
-        return _waiting(visit, place, kept, _worded(error), HTTPStatus.BAD_GATEWAY)
+        return _waiting(visit, place, kept, worded(str(error)), HTTPStatus.BAD_GATEWAY)
     except InboxdError as error:
         if (visit.session.take_up(token) or {}).get("done"):  # the page itself asked at the same time, and was quicker
             return Moved(place.path)
@@ -186,7 +186,7 @@ def _done(visit: Visit, place: _Place, mailbox: str) -> Moved:
 
 def _failed(visit: Visit, place: _Place, given: Given, error: Exception) -> Moved:
     stranger = {"stranger": "1"} if isinstance(error, AnotherMailbox) else {}
-    return _later(visit, place, given | stranger, _worded(error))
+    return _later(visit, place, given | stranger, worded(str(error)))
 
 
 def _later(visit: Visit, place: _Place, given: Given, mistake: str) -> Moved:
@@ -194,10 +194,10 @@ def _later(visit: Visit, place: _Place, given: Given, mistake: str) -> Moved:
     return Moved(f"{place.path}/sign-in?draft={visit.session.put_aside(given | {'mistake': mistake})}")
 
 
-def _worded(error: Exception) -> str:
-    """An error in the words of this page."""
-    named = _NAMED.sub(lambda found: f"{_LABELS[found[1]]}: ", str(error))
-    words = _COMMAND.sub(lambda found: _COMMANDS[found[0]], named)
+def worded(message: str) -> str:
+    """What went wrong, in the words of this page instead of the API's and inboxctl's."""
+    plain = _COMMAND.sub(lambda found: _COMMANDS[found[0]], message)
+    words = _NAMED.sub(lambda found: _LABELS[found[1]] + (found[2] or ":"), plain)
     return words[:1].upper() + words[1:]
 
 
