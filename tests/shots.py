@@ -223,11 +223,13 @@ def _after(path: str, fields: dict[str, str], press: str) -> Callable[[Page], No
     return go
 
 
-def _signing(name: str, first: str, then: str = "", way: str = "") -> Callable[[Page], None]:
+def _signing(name: str, first: str, then: str = "", way: str = "", client: str = "") -> Callable[[Page], None]:
     def go(page: Page) -> None:
         _connector(name, first)(page)
         if way:
             page.check(f"#{way}")
+        if client:
+            page.fill("#client_id", client)
         if then:
             page.click(f"main button:has-text('{then}')")
             page.wait_for_load_state()
@@ -267,6 +269,7 @@ FULL: Final[dict[str, Callable[[Page], None]]] = {
     "sign-in-page": _signing("Shared office", "main a:has-text('Sign in another way')", "Go on", way="flow-code"),
     "sign-in-microsoft": _signing("Ada at Outlook", "main a:has-text('Sign in')"),
     "sign-in-google": _signing("Ada at Google", "main a:has-text('Sign in')"),
+    "sign-in-led-back": _signing("Ada at Google", "main a:has-text('Sign in')", "Go on", client=CLIENT),
     "sign-in-mistake": _signing("Lecture notes", "main a:has-text('Sign in')", "Go on"),
     "mail": _at("/ui/mail"),
     "mail-search": _at("/ui/mail?q=has:attachment+is:purple"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.parse
 from typing import Any
 
 from playwright.sync_api import Browser, expect
@@ -107,6 +108,27 @@ def test_without_a_script_an_address_is_pasted_and_the_page_asks_when_it_is_done
     running.await_state(connector, "idle")
     assert CLIENT_SECRET not in running.log
     assert "code-" not in running.log
+
+
+def test_a_provider_that_knows_this_machine_leads_straight_back(
+    desk: Desk, oauth: OauthServer, dovecot: Dovecot, running: Daemon
+) -> None:
+    user = dovecot.user()
+    connector = running.connect(user, dovecot.no_tls, password="")
+    desk.open(f"/ui/connectors/{connector['id']}/sign-in")
+    desk.page.select_option("#provider", "google")
+    desk.fill(client_id=CLIENT, token_url=oauth.endpoints["tokenUrl"], authorize_url=oauth.endpoints["authorizeUrl"])
+    desk.press("Go on")
+    page = desk.page.get_by_role("link", name=re.compile("Open the provider.s page")).get_attribute("href")
+    assert page is not None
+    elsewhere = f"http://localhost:{oauth.port}{page.removeprefix(oauth.url)}&login={user.name}"
+    assert urllib.parse.quote(desk.base, safe="") in elsewhere
+    desk.page.evaluate("(url) => { location.href = url; }", elsewhere)  # another site: our cookie stays at home
+    desk.see(f"is signed in by {user.name}")
+    assert CONNECTOR.fullmatch(desk.path)
+    assert "code-" not in running.log
+    desk.strangers.clear()  # where the provider is
+    assert desk.open("/?code=x&state=y").status == 404
 
 
 def test_an_ended_consent_is_given_anew_from_the_overview_and_forgotten_when_asked_for(

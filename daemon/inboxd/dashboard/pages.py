@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from inboxd.dashboard import compose, connectors, live, mail, outbox, overview, reader, setup, signing, system
+from inboxd.dashboard import compose, connectors, live, mail, outbox, reader, setup, signing, system
 from inboxd.dashboard.page import Row
 
 ROWS: Final = (
-    Row("GET", "/", overview.show),
+    Row("GET", "/", signing.home),
     Row("GET", "/ui/live", live.stream),
     Row("GET", "/ui/connectors", connectors.show_all),
     Row("GET", "/ui/connectors/new", setup.ask),

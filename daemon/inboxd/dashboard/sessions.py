@@ -64,6 +64,10 @@ class Session:
         kept = self._aside.get(token)
         return None if kept is None else dict(kept)
 
+    def find_aside(self, name: str, value: str) -> str | None:
+        """The token of what was put aside with this value of a field."""
+        return next((token for token, kept in self._aside.items() if kept.get(name) == value), None)
+
     def once(self) -> str:
         """A token for a form that is to count once."""
         return secrets.token_urlsafe(12)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final, cast, final
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 from aiohttp import web
 
@@ -19,14 +21,14 @@ from inboxd.api import oauth
 from inboxd.api.wire import codec
 from inboxd.api.wire.codec import MisfitError
 from inboxd.api.wire.oauth import FinishedLogin, LoginDto, NewLogin
-from inboxd.consents import ANY_TENANT, MICROSOFT, OTHER, PROVIDERS, Flow, Grant
+from inboxd.consents import ANY_TENANT, GOOGLE, MICROSOFT, OTHER, PROVIDERS, Flow, Grant
 from inboxd.dashboard import consent, guidance, overview
 from inboxd.dashboard.connectors import id_of
 from inboxd.dashboard.consent import Standing
 from inboxd.dashboard.guidance import Advice
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit
-from inboxd.errors import AnotherMailbox, InboxdError, Invalid, TokenUnavailable
-from inboxd.model import Connection, Connector, Kind, utc_now
+from inboxd.errors import AnotherMailbox, InboxdError, Invalid, NotFound, TokenUnavailable
+from inboxd.model import Connection, Connector, ConnectorId, Kind, utc_now
 from inboxd.store import connectors
 
 Given = dict[str, str]
@@ -47,7 +49,9 @@ _FIELDS: Final = {
     "redirect_uri": ("redirectUri", "Redirect address"),
 }
 _TICKS: Final = ("other_mailbox", "no_secret")
-_UNDERWAY: Final = ("login", "page", "user_code", "ends_at", "mistake", "stranger", "done")
+_UNDERWAY: Final = ("login", "page", "user_code", "ends_at", "state", "connector", "led", "mistake", "stranger", "done")
+# By which names of this machine providers lead back to any port of it; of others nobody knows.
+_LED_BACK: Final = {GOOGLE.name: ("127.0.0.1", "localhost"), MICROSOFT.name: ("localhost",)}
 _OWN: Final = ("token_url", "authorize_url", "device_url", "identity_url")
 _LABELS: Final = dict(_FIELDS.values()) | {"keyFile": "Key file", "answer": "Address"}
 _NAMED: Final = re.compile(rf"(?:^|(?<=; ))({'|'.join(_LABELS)}):( (?:is|are|must|belongs)\b)?")
@@ -94,21 +98,39 @@ class _Place:
         return guidance.advice([one.host for one in self.connections], name)
 
 
+async def home(visit: Visit) -> Answered:
+    """The overview, or the last step of a sign-in whose provider led the browser back to this server."""
+    if not is_answer(visit.request):
+        return await overview.show(visit)
+    token = visit.session.find_aside("state", visit.given("state"))
+    kept = visit.session.take_up(token) if token else None
+    if token is None or kept is None:
+        raise NotFound("no sign-in of this session is waiting for this answer of a provider: begin anew")
+    place = await _place(visit, ConnectorId(UUID(kept["connector"])))
+    address = f"{kept['led']}/?{visit.request.rel_url.raw_query_string}"
+    return _waiting(place, token, kept, address=address)
+
+
+def is_answer(request: web.Request) -> bool:
+    """Whether a provider leads a browser back here (RFC 6749 §4.1.2)."""
+    return request.path == "/" and "state" in request.query and bool({"code", "error"} & request.query.keys())
+
+
 async def show(visit: Visit) -> Answered:
     """The form, or what is to be done at the provider's page for a login under way."""
-    place, kept = await _place(visit), _kept(visit)
+    place, kept = await _place(visit, id_of(visit)), _kept(visit)
     if kept is not None and kept.get("done"):
         return Moved(place.path)
     if kept is None:
         return _form(visit, place, _before(place), _GONE if visit.given("draft") else "")
     if kept.get("login"):
-        return _waiting(visit, place, kept)
+        return _waiting(place, visit.given("draft"), kept)
     return _form(visit, place, kept, kept.get("mistake", ""))
 
 
 async def answer(visit: Visit) -> Answered:
     """Begin a login, with what the form says or as it was before; or finish the one under way."""
-    place, kept = await _place(visit), _kept(visit)
+    place, kept = await _place(visit, id_of(visit)), _kept(visit)
     match visit.given("do"):
         case "begin":
             return await _begin(visit, place, _given(visit, kept or {}))
@@ -128,7 +150,7 @@ async def answer(visit: Visit) -> Answered:
 
 async def sign_out(visit: Visit) -> Moved:
     """Forget the consent."""
-    place = await _place(visit)
+    place = await _place(visit, id_of(visit))
     await oauth.remove_grant(visit.services, place.connector.id)
     visit.session.tell(
         f"The consent for {overview.called(place.connector)} is forgotten here. The provider keeps its own."
@@ -140,19 +162,29 @@ async def sign_out(visit: Visit) -> Moved:
 
 
 async def _begin(visit: Visit, place: _Place, given: Given) -> Moved:
+    led = "" if given["redirect_uri"] else _led_back(visit, given["provider"])
     try:
-        body = cast("NewLogin", codec.read(NewLogin, _said(given, place)))
+        body = cast("NewLogin", codec.read(NewLogin, _said(given, place) | ({"redirectUri": led} if led else {})))
         begun = await oauth.begin_login(visit.services, place.connector.id, body)
     except (MisfitError, InboxdError) as error:
         return _failed(visit, place, given, error)
     if begun.grant is not None:
         return _done(visit, place, begun.grant.mailbox)
-    return Moved(f"{place.path}/sign-in?draft={visit.session.put_aside(given | _underway(begun))}")
+    return Moved(f"{place.path}/sign-in?draft={visit.session.put_aside(given | _underway(place, begun, led))}")
 
 
-def _underway(begun: LoginDto) -> Given:
+def _led_back(visit: Visit, provider: str) -> str:
+    """Where the provider can lead the browser straight back to this server: only if that is where it found it."""
+    name, _, port = visit.request.host.rpartition(":")
+    return f"http://{name}:{port}" if name in _LED_BACK.get(provider, ()) and port.isdecimal() else ""
+
+
+def _underway(place: _Place, begun: LoginDto, led: str) -> Given:
     ends_at = utc_now() + timedelta(seconds=begun.ends_in_seconds or 0)
     return {
+        "connector": str(place.connector.id),
+        "led": led,
+        "state": parse_qs(urlsplit(begun.page or "").query).get("state", [""])[0],
         "login": begun.login or "",
         "page": begun.page or "",
         "user_code": begun.user_code or "",
@@ -166,15 +198,15 @@ async def _finish(visit: Visit, place: _Place, kept: Given) -> Answered:
         body = cast("FinishedLogin", codec.read(FinishedLogin, {"answer": visit.given("answer") or None}))
         grant = await granting.finish(visit.services, kept["login"], body.answer, once=True)
     except (MisfitError, Invalid) as error:
-        return _waiting(visit, place, kept, worded(str(error)), HTTPStatus.BAD_REQUEST)
+        return _waiting(place, token, kept, worded(str(error)), HTTPStatus.BAD_REQUEST)
     except TokenUnavailable as error:
-        return _waiting(visit, place, kept, worded(str(error)), HTTPStatus.BAD_GATEWAY)
+        return _waiting(place, token, kept, worded(str(error)), HTTPStatus.BAD_GATEWAY)
     except InboxdError as error:
         if (visit.session.take_up(token) or {}).get("done"):  # the page itself asked at the same time, and was quicker
             return Moved(place.path)
         return _failed(visit, place, _plain(kept), error)
     if grant is None:
-        return _waiting(visit, place, kept, waited=True)
+        return _waiting(place, token, kept, waited=True)
     visit.session.put_aside({"done": "1"}, token)
     return _done(visit, place, grant.mailbox)
 
@@ -204,8 +236,8 @@ def worded(message: str) -> str:
 # --- what was given ---------------------------------------------------------------------------------------------------
 
 
-async def _place(visit: Visit) -> _Place:
-    services, connector = visit.services, await connectors.get(visit.services.store, id_of(visit))
+async def _place(visit: Visit, id: ConnectorId) -> _Place:
+    services, connector = visit.services, await connectors.get(visit.services.store, id)
     found = [await connectors.connection(services.store, connector.id, kind) for kind in Kind]
     return _Place(
         connector,
@@ -290,20 +322,23 @@ def _form(visit: Visit, place: _Place, given: Given, mistake: str) -> Shown:
 
 
 def _waiting(
-    visit: Visit,
     place: _Place,
+    token: str,
     kept: Given,
     mistake: str = "",
     status: HTTPStatus = HTTPStatus.OK,
     *,
     waited: bool = False,
+    address: str = "",
 ) -> Shown:
     values = {
         "page": kept["page"],
         "user_code": kept["user_code"],
         "ends_at": datetime.fromisoformat(kept["ends_at"]),
-        "redirect": kept["redirect_uri"] or place.advice(kept["provider"]).redirect,
-        "draft": visit.given("draft"),
+        "redirect": kept["led"] or kept["redirect_uri"] or place.advice(kept["provider"]).redirect,
+        "comes_back": bool(kept["led"]),
+        "address": address,
+        "draft": token,
         "mistake": mistake,
         "waited": waited,
     }

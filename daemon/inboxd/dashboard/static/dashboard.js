@@ -103,6 +103,8 @@ if (waits) {
   wait();
 }
 
+document.querySelector("form[data-sends] button")?.click(); // all is filled in
+
 // --- lists: tick all, ask before what cannot be undone ------------------------------------------------------------------
 
 const all = document.getElementById("all");
