@@ -28,7 +28,7 @@ from inboxd.discover.found import Endpoint, Found
 from inboxd.discover.search import discover
 from inboxd.errors import Conflict, Invalid, NotFound
 from inboxd.model import Account, Connection, Connector, ConnectorId, Kind, Step
-from inboxd.store import connectors
+from inboxd.store import connectors, grants
 
 TLS: Final = (("implicit", "TLS"), ("starttls", "STARTTLS"), ("none", "none"))
 _FIELDS: Final = (
@@ -134,10 +134,17 @@ async def _start(visit: Visit, given: dict[str, str]) -> Answered:
 
 
 async def _start_unsigned(visit: Visit, given: dict[str, str]) -> Answered:
-    """Keep it without a password, so that nothing is tried before somebody signed in."""
-    login = given["imap_user"] or given["email"]
-    made = await _make(visit, given | {"password": "", "smtp_password": "", "smtp_user": given["smtp_user"] or login})
-    return Moved(f"/ui/connectors/{made}/sign-in")
+    """Keep it without a password, so that nothing is tried before somebody signed in.
+
+    Whoever came back to this from the page that follows means the same connector, not a second one.
+    """
+    login, store = given["imap_user"] or given["email"], visit.services.store
+    given = given | {"password": "", "smtp_password": "", "smtp_user": given["smtp_user"] or login}
+    before = await connectors.find(store, name=given["name"]) if given["name"] else None
+    if before is not None and before.id in await grants.awaited(store):
+        await _keep(visit, given, before)
+        return Moved(f"/ui/connectors/{before.id}/sign-in")
+    return Moved(f"/ui/connectors/{await _make(visit, given)}/sign-in")
 
 
 async def _make(visit: Visit, given: dict[str, str]) -> UUID:
