@@ -1,9 +1,8 @@
 """What a person has to do before a mailbox can be signed in by OAuth2, provider by provider and flow by flow.
 
 In the texts `…` marks what is to be typed or looked for as it stands, and addresses of sites become links.
-Sources: learn.microsoft.com: register an application, and authenticate an IMAP, POP or SMTP connection using OAuth;
-support.google.com/cloud/answer/15549945 and /15549257; developers.google.com/identity/protocols/oauth2/service-account;
-2026-11.
+Sources, 2026-11: learn.microsoft.com: desktop app that calls web APIs (code configuration), authenticate an IMAP, POP or SMTP
+connection using OAuth, New-ServicePrincipal; support.google.com/cloud/answer/15549945 and /15544987, /a/answer/162106.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ _GOOGLE: Final = (
         _LED,
         _LED_HINT,
         (
-            "At console.cloud.google.com make a project, and in it open `Google Auth Platform`.",
+            "At console.cloud.google.com make a project, in it open `Google Auth Platform`, and press `Get started`.",
             (
                 "Under `Audience` choose `Internal` if the mailboxes are your own Workspace's. Else choose `External` "
                 "and press `Publish app`: while it is in testing, every consent ends after 7 days."
@@ -148,8 +147,8 @@ _GOOGLE: Final = (
                 "type `JSON`: a file is downloaded."
             ),
             (
-                "At admin.google.com open `Security`, `API controls`, `Domain-wide delegation`, and add the account's "
-                "client ID with the scope `https://mail.google.com/`."
+                "At admin.google.com open `Security`, `Access and data control`, `API controls`, `Manage Domain Wide "
+                "Delegation`, and add the account's client ID with the scope `https://mail.google.com/`."
             ),
             "Choose the file in the form. No client id is needed.",
         ),
