@@ -1,8 +1,9 @@
 """What a person has to do before a mailbox can be signed in by OAuth2, provider by provider and flow by flow.
 
 In the texts `…` marks what is to be typed or looked for as it stands, and addresses of sites become links.
-Sources, 2026-11: learn.microsoft.com: desktop app that calls web APIs (code configuration), authenticate an IMAP, POP or SMTP
-connection using OAuth, New-ServicePrincipal; support.google.com/cloud/answer/15549945 and /15544987, /a/answer/162106.
+Sources, 2026-11: learn.microsoft.com: desktop app that calls web APIs (code configuration), authenticate an IMAP, POP
+or SMTP connection using OAuth, New-ServicePrincipal; support.google.com/cloud/answer/15549945, /cloud/answer/15544987
+and /a/answer/162106.
 """
 
 from __future__ import annotations
