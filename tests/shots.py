@@ -21,6 +21,7 @@ from servers import LOOPBACK, free_port
 from servers.certs import Certificates, issue
 from servers.daemon import KEY, Daemon
 from servers.dovecot import Dovecot, User
+from servers.oauth import CLIENT, OauthServer, oauth_server
 from servers.smtp import SmtpServer, smtp_server
 
 CHROMIUM: Final = ("/usr/bin/chromium", "/usr/bin/chromium-browser")
@@ -93,11 +94,40 @@ class World:
         assert status == 200, answer
         return user, made
 
-    def _connect(self, user: User, *, wrong: bool = False, away: bool = False, sends: bool = False) -> dict[str, Any]:
+    def _connect(
+        self, user: User, *, wrong: bool = False, away: bool = False, sends: bool = False, unsigned: bool = False
+    ) -> dict[str, Any]:
+        if unsigned:
+            return self.daemon.connect(user, self.dovecot.no_tls, password="")
         server = replace(self.dovecot.starttls, port=free_port()) if away else self.dovecot.starttls
         password = "not this one" if wrong else None
         smtp = self.smtp if sends else None
         return self.daemon.connect(user, server, tls="starttls", password=password, smtp=smtp)
+
+    def consents(self, oauth: OauthServer) -> None:
+        """Mailboxes opened by OAuth2: one whose consent has ended, one that nobody has signed in yet."""
+        asked = {"provider": "other", "flow": "device", "clientId": CLIENT, **oauth.endpoints, "scopes": ["mail"]}
+        user, made = self.link("Shared office", unsigned=True)
+        begun = self.daemon.client.call("POST", f"/control/connectors/{made['id']}/oauth", asked)
+        oauth.consent(begun["userCode"], user.name)
+        oauth.life_seconds = 1.0
+        self.daemon.client.call("POST", f"/control/oauth/{begun['login']}", {})
+        oauth.revoke()
+        self.daemon.await_state(made, "needs_reauth")
+        _, waits = self.link("Lecture notes", unsigned=True)
+        self.daemon.await_state(waits, "parked")
+        for name, host in (("Ada at Outlook", "outlook.office365.com"), ("Ada at Google", "imap.gmail.com")):
+            self.daemon.ctl(
+                "connector",
+                "add",
+                name,
+                "--oauth",
+                "--no-sync",
+                "--email",
+                f"{name}@example.test".replace(" ", "."),
+                "--imap-host",
+                host,
+            )
 
     def fill(self) -> None:
         """Connectors that are well and others that are not, mails that came by push, and an outbox."""
@@ -141,6 +171,8 @@ def _worlds(certificates: Certificates, folder: Path) -> Generator[tuple[World, 
             stack.callback(daemon.stop)
             made.append(World(daemon, dovecot, smtp))
         made[0].fill()
+        oauth = stack.enter_context(oauth_server(dovecot.oauth_port))
+        made[0].consents(oauth)
         yield made[0], made[1]
 
 
@@ -191,6 +223,25 @@ def _after(path: str, fields: dict[str, str], press: str) -> Callable[[Page], No
     return go
 
 
+def _signing(name: str, first: str, then: str = "", way: str = "", client: str = "") -> Callable[[Page], None]:
+    def go(page: Page) -> None:
+        _connector(name, first)(page)
+        if way:
+            page.check(f"#{way}")
+        if client:
+            page.fill("#client_id", client)
+        if then:
+            page.click(f"main button:has-text('{then}')")
+            page.wait_for_load_state()
+
+    return go
+
+
+def _microsoft(page: Page) -> None:
+    _after("/ui/connectors/new", {"email": "ada@outlook.com"}, "Find the servers")(page)
+    page.click("text=How to register it")
+
+
 def _outbox(subject: str) -> Callable[[Page], None]:
     def go(page: Page) -> None:
         _open(page, "/ui/outbox")
@@ -211,6 +262,15 @@ FULL: Final[dict[str, Callable[[Page], None]]] = {
     "add": _at("/ui/connectors/new"),
     "add-mistake": _after("/ui/connectors/new", {"email": "ada@unknown.invalid"}, "Find the servers"),
     "add-google": _after("/ui/connectors/new", {"email": "ada@gmail.com"}, "Find the servers"),
+    "add-microsoft": _after("/ui/connectors/new", {"email": "ada@outlook.com"}, "Find the servers"),
+    "add-microsoft-steps": _microsoft,
+    "consent": _connector("Shared office"),
+    "sign-in-again": _signing("Shared office", "main button:has-text('Sign in again')"),
+    "sign-in-page": _signing("Shared office", "main a:has-text('Sign in another way')", "Go on", way="flow-code"),
+    "sign-in-microsoft": _signing("Ada at Outlook", "main a:has-text('Sign in')"),
+    "sign-in-google": _signing("Ada at Google", "main a:has-text('Sign in')"),
+    "sign-in-led-back": _signing("Ada at Google", "main a:has-text('Sign in')", "Go on", client=CLIENT),
+    "sign-in-mistake": _signing("Lecture notes", "main a:has-text('Sign in')", "Go on"),
     "mail": _at("/ui/mail"),
     "mail-search": _at("/ui/mail?q=has:attachment+is:purple"),
     "mail-nothing": _at("/ui/mail?q=unobtainium"),

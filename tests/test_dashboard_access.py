@@ -13,6 +13,7 @@ from servers.browser import Desk, desk_on
 from servers.daemon import Daemon
 from servers.dovecot import Dovecot
 from servers.javascript import SCRIPTS
+from servers.oauth import CLIENT, OauthServer
 from servers.smtp import smtp_server
 
 AXE = SCRIPTS / "node_modules" / "axe-core" / "axe.min.js"
@@ -93,6 +94,38 @@ def test_doors_and_tests_have_no_serious_fault(chromium: Browser, running: Daemo
         desk.see("What to do:")
         found += in_every_look(desk)
     assert found == []
+
+
+def test_no_step_of_a_sign_in_has_a_serious_fault(desk: Desk, running: Daemon, provider: OauthServer) -> None:
+    for host in ("outlook.office365.com", "imap.gmail.com"):
+        running.ctl(
+            "connector", "add", host, "--oauth", "--no-sync", "--email", "ada@example.test", "--imap-host", host
+        )
+    found: list[str] = []
+    for row in running.client.page("/connectors")["content"]:
+        if row["name"] not in ("outlook.office365.com", "imap.gmail.com"):
+            continue
+        desk.open(f"/ui/connectors/{row['id']}")
+        found += in_every_look(desk)
+        desk.follow("Sign in")
+        desk.page.get_by_text("More", exact=True).click()
+        found += in_every_look(desk)
+        ways = {"#flow-device", "#flow-code"} if "office365" in row["name"] else {"#flow-code"}
+        for way in ways:
+            desk.open(f"/ui/connectors/{row['id']}/sign-in")
+            desk.page.locator(way).check()
+            desk.page.get_by_text("More", exact=True).click()
+            urls = provider.endpoints
+            desk.fill(client_id=CLIENT, token_url=urls["tokenUrl"], device_url=urls["deviceUrl"])
+            desk.press("Go on")
+            desk.see("Sign in as")
+            desk.page.locator(".walk").wait_for()
+            found += in_every_look(desk)
+    desk.open("/ui/connectors/new")
+    desk.fill(email="ada@gmail.com")
+    desk.press("Find the servers")
+    desk.page.get_by_text("How to register it").click()
+    assert found + in_every_look(desk) == []
 
 
 def test_the_keyboard_reaches_the_content_first_and_shows_where_it_is(desk: Desk, paths: list[str]) -> None:

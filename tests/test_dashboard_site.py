@@ -249,6 +249,43 @@ async def test_connector_shows_how_many_mails_its_server_still_allows(tmp_path: 
         assert "0 <small>of 7 that the server allows" in await look(opened, page)
 
 
+async def test_a_sign_in_at_a_provider_is_its_sessions_alone(site: Site) -> None:
+    made = await site.new_connector(name="n", emailAddress="a@example.com")
+    imap = {"imapHost": "imap.gmail.com", "imapUsername": "a@example.com", "enabled": False}
+    await site.ask("POST", f"/connectors/{made['id']}/imap", imap)
+    form = f"/ui/connectors/{made['id']}/sign-in"
+    async with signed_in(site) as mine, signed_in(site) as yours, browser(site) as nobody:
+        token = re.search(r'name="csrf" value="([^"]+)"', await look(mine, form))
+        assert token is not None
+        fields = {"csrf": token[1], "do": "begin", "provider": "google", "client_id": "x", "client_secret": "canary"}
+        async with mine.post(form, data=fields) as answer:
+            waiting, page = answer.url.path_qs, await answer.text()
+        state = re.search(r"https://accounts\.google\.com/[^\"]+state=([\w-]+)", page)
+        assert state is not None
+        assert "canary" not in page + waiting + await look(mine, form)
+        assert "accounts.google.com" in await look(mine, waiting)
+        assert "accounts.google.com" not in await look(yours, waiting)
+        back = f"/?code=c&state={state[1]}"
+        async with mine.get(back) as answer:
+            assert f"code=c&amp;state={state[1]}" in await answer.text()
+        async with yours.get(back) as answer:
+            assert answer.status == 404
+        async with nobody.get(back, headers={"Sec-Fetch-Site": "cross-site"}) as answer:
+            page = await answer.text()
+            assert f'content="0; url=/?code=c&amp;state={state[1]}"' in page
+            assert "a@example.com" not in page
+        for path in (form, f"/ui/connectors/{made['id']}/sign-out"):
+            async with mine.post(path, data={"do": "again"}) as answer:
+                assert answer.status == 403
+
+
+async def test_a_key_that_may_not_do_everything_opens_no_page(site: Site) -> None:
+    made = await site.ask_control("POST", "/control/keys", {"name": "reader", "scopes": ["read"]})
+    async with browser(site) as opened, opened.post("/ui/sign-in", data={"key": made.json["key"]}) as answer:
+        assert answer.status == 401
+        assert "may not do everything" in await answer.text()
+
+
 def test_command_prints_a_link_for_here_or_for_a_proxys_name(daemon: Daemon) -> None:
     daemon.start()
     here = daemon.ctl("dashboard")

@@ -16,7 +16,7 @@ from shipped import commands_in, mistake_in
 TEMPLATES = sorted((Path(dashboard.__file__).parent / "templates").glob("*.html"))
 PROGRAMS = {"inboxd": cli.command, "inboxctl": ctl.cli}
 # Pages in which nothing is shown or done that inboxctl could do.
-WITHOUT = {"base.html", "parts.html", "failure.html", "setup_next.html"}
+WITHOUT = {"base.html", "parts.html", "failure.html", "setup_next.html", "signing_back.html"}
 UNKNOWN = "NAME"
 
 

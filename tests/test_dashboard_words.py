@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from inboxd.dashboard import render, search
+from inboxd import consents
+from inboxd.dashboard import guidance, render, search, signing
 from inboxd.model import MessageFilter, utc_now
+from inboxd.oauth import refusals
 
 EVERY = MessageFilter()
 
@@ -94,3 +96,48 @@ def test_whatever_a_page_is_given_is_text(hostile: str) -> None:
 def test_words_for_a_shell_are_quoted() -> None:
     assert render.sh("work") == "work"
     assert render.sh("it's; rm -rf /") == """'it'"'"'s; rm -rf /'"""
+
+
+@pytest.mark.parametrize("provider", consents.PROVIDERS.values(), ids=lambda one: one.name)
+def test_each_way_to_sign_in_is_explained_with_the_redirect_that_is_asked_for(provider: consents.Provider) -> None:
+    for host in provider.hosts:
+        advice = guidance.advice([host])
+        assert advice.provider == provider.name
+        assert tuple(one.flow for one in advice.ways) == provider.flows
+        assert advice.redirect == f"http://{provider.loopback}"
+    led = next(one for one in guidance.advice(provider.hosts).ways if one.flow is consents.Flow.CODE)
+    assert any(f"`http://{provider.loopback}`" in step for step in led.steps)
+
+
+def test_advice_says_whether_a_password_will_do() -> None:
+    assert guidance.advice(["outlook.office365.com"]).only
+    assert "apppasswords" in guidance.advice(["imap.gmail.com"]).password
+    fastmail, posteo, own = (guidance.advice([host]) for host in ("imap.fastmail.com", "posteo.de", "mail.example.org"))
+    assert [(one.is_known, one.only, one.provider) for one in (fastmail, posteo, own)] == [
+        (True, False, consents.OTHER),
+        (False, False, consents.OTHER),
+        (False, False, consents.OTHER),
+    ]
+
+
+def test_a_providers_refusal_is_told_without_a_commands_options() -> None:
+    for number in ("50011", "50034", "53003", "530036", "700016", "700025", "7000215", "7000218", "7000222", "90002"):
+        answer = {"error": "invalid_grant", "error_description": f"AADSTS{number}: canary"}
+        words = signing.worded(str(refusals.refusal(answer)))
+        assert "--" not in words
+        assert f"invalid_grant: AADSTS{number}: canary" in words
+    for code in ("unsupported_grant_type", "redirect_uri_mismatch"):
+        assert "--" not in signing.worded(str(refusals.refusal({"error": code})))
+    assert signing.worded("tokenUrl: must begin with https://") == "Token endpoint must begin with https://"
+
+
+def test_our_words_name_sites_as_links_and_what_is_typed_as_code() -> None:
+    made = str(
+        render.told("At a.example.com/b_c <open> `http://localhost/<x>`, not Outlook.com nor ada@mail.example.com.")
+    )
+    assert made == (
+        'At <a href="https://a.example.com/b_c" rel="noreferrer" target="_blank">a.example.com/b_c</a> &lt;open&gt; '
+        "<code>http://localhost/&lt;x&gt;</code>, not Outlook.com nor ada@mail.example.com."
+    )
+    assert render.without_command("it ended; mend it with: inboxctl oauth login x") == "it ended"
+    assert render.without_command("inboxctl is away") == "inboxctl is away"

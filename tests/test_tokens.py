@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -202,3 +203,18 @@ async def test_a_sealed_token_opens_at_its_own_place_alone(bench: Bench) -> None
     assert b"canary" not in grant.sealed_access_token
     await connectors.remove(bench.store, bench.connector.id)
     assert await grants.every(bench.store) == []
+
+
+async def test_those_are_awaited_who_have_neither_a_password_nor_its_source_nor_a_consent(bench: Bench) -> None:
+    ways: tuple[dict[str, Any], ...] = (
+        {},
+        {"sealed_password": None, "password_source": "file:/x"},
+        {"sealed_password": None, "username": None},
+    )
+    for at, way in enumerate(ways):
+        connector = make_connector(inbox := make_inbox(), f"other {at}")
+        connection = replace(make_connection(connector.id), **way)
+        await connectors.add(bench.store, connector, inbox=inbox, connections=(connection,))
+    assert await grants.awaited(bench.store) == {bench.connector.id}
+    await bench.give()
+    assert await grants.awaited(bench.store) == frozenset()

@@ -37,6 +37,10 @@ class Conflict(InboxdError):
     """The request cannot be carried out on the present state."""
 
 
+class AnotherMailbox(Conflict):
+    """An OAuth2 consent was given by somebody else than the connector's mailbox; a person may say that it is meant."""
+
+
 class SettingsError(InboxdError):
     """The configuration cannot be used. `lines` holds one sentence per mistake."""
 

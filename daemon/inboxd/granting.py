@@ -19,6 +19,7 @@ from inboxd.accounts import open_account
 from inboxd.consents import ANY_TENANT, OTHER, Application, Endpoints, Flow, Grant, Issued, Provider, checked_url
 from inboxd.dial import dial
 from inboxd.errors import (
+    AnotherMailbox,
     AuthRefused,
     Conflict,
     ConsentRefused,
@@ -127,17 +128,18 @@ def _loopback(known: Provider | None, port: int | None) -> str:
     return f"http://{host}:{port}" if port else f"http://{host}"
 
 
-async def finish(services: Services, key: str, answer: str | None) -> Grant | None:
+async def finish(services: Services, key: str, answer: str | None, *, once: bool = False) -> Grant | None:
     """The grant, once the person has consented: by the address that the page led to, or by the code typed in.
 
-    None: not yet, ask again. Invalid for an address of another login, after which the right one may follow; whatever
-    else goes wrong ends the login, and leaves the connector as it was.
+    None: not yet, ask again; the provider is asked for a while, or `once`, as soon as it may be. Invalid for an address
+    of another login, after which the right one may follow; whatever else goes wrong ends the login, and leaves the
+    connector as it was.
     """
     login = services.visits.get(key)
     async with login.turn:
         services.visits.get(key)  # another call may have ended it meanwhile
         try:
-            issued = await _issued(login, answer)
+            issued = await _issued(login, answer, once=once)
             grant = None if issued is None else await _accept(services, login, issued)
         except (Invalid, TokenUnavailable):
             raise
@@ -149,13 +151,14 @@ async def finish(services: Services, key: str, answer: str | None) -> Grant | No
         return grant
 
 
-async def _issued(login: Underway, answer: str | None) -> Issued | None:
+async def _issued(login: Underway, answer: str | None, *, once: bool) -> Issued | None:
     if login.visit is not None:
         if not answer:
             raise Invalid("answer", "is required: the address that the provider's page led to")
         return await flows.redeem(login.application, login.visit, answer)
     assert login.code is not None
     until = time.monotonic() + LOOK_SECONDS
+    until = min(login.look_at, until) if once else until
     while login.look_at <= until:
         await asyncio.sleep(max(0.0, login.look_at - time.monotonic()))
         found = await flows.poll_device(login.application, login.code)
@@ -308,14 +311,14 @@ async def _names(application: Application, issued: Issued) -> tuple[str, ...]:
 
 
 def _owner(place: _Place, names: tuple[str, ...], *, other_mailbox: bool) -> str:
-    """Whom the grant is for; Conflict when the provider names another than the connector's mailbox."""
+    """Whom the grant is for; AnotherMailbox when the provider names another than the connector's."""
     if not names:
         return place.login
     if other_mailbox:
         return names[0]
     found = next((name for name in names if name.casefold() in place.names), None)
     if found is None:
-        raise Conflict(
+        raise AnotherMailbox(
             f"the consent was given by {' or '.join(names)}, and this connector is for {place.login}: sign in as that, "
             "or, if that person may open this mailbox, say --other-mailbox"
         )

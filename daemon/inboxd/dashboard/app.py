@@ -24,6 +24,7 @@ from inboxd.dashboard.counts import Counts
 from inboxd.dashboard.page import Answered, Moved, Row, Shown, Visit
 from inboxd.dashboard.pages import ROWS
 from inboxd.dashboard.sessions import INVITATION, Session, Sessions
+from inboxd.dashboard.signing import is_answer
 from inboxd.errors import InboxdError
 from inboxd.model import KeyId, Scope, utc_now
 from inboxd.sections import host_port
@@ -201,6 +202,10 @@ class _Door:
     def _to_sign_in(self, request: web.Request) -> web.StreamResponse:
         if request.method != "GET":
             raise Refusal(HTTPStatus.UNAUTHORIZED, "your session is over: sign in again, and repeat what you did")
+        if is_answer(request) and request.headers.get("Sec-Fetch-Site") == "cross-site":
+            # The cookie stays at home when another site leads here; this page's own link brings it.
+            again = f"/?{request.rel_url.raw_query_string}"
+            return self._written(request, None, Shown("signing_back.html", {"again": again}))
         wanted = "" if request.path == "/" else f"?next={quote(request.path_qs, safe='')}"
         return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": SIGN_IN + wanted})
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from inboxd.api import connectors as handlers
 from inboxd.api.wire.connectors import CreateConnectorOptions
 from inboxd.bus import Hint
-from inboxd.dashboard import guard, overview, staged
+from inboxd.dashboard import consent, guard, overview, staged
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit, page_number
 from inboxd.direct import sync_now
 from inboxd.errors import NotFound
@@ -39,6 +39,7 @@ async def show(visit: Visit) -> Shown:
     """One connector: state, mailboxes, events and what may be done."""
     services, connector = visit.services, await connectors.get(visit.services.store, id_of(visit))
     line = await overview.line_of(services, visit.counts, connector)
+    imap = await connectors.connection(services.store, connector.id, Kind.IMAP)
     smtp = await connectors.connection(services.store, connector.id, Kind.SMTP)
     window = Window(page_number(visit), _EVENTS, ascending=False)
     found = await events.page(services.store, window, connector_id=connector.id)
@@ -46,8 +47,9 @@ async def show(visit: Visit) -> Shown:
         "connector.html",
         {
             "line": line,
-            "imap": await connectors.connection(services.store, connector.id, Kind.IMAP),
+            "imap": imap,
             "smtp": smtp,
+            "standing": await consent.standing(services, connector.id, (imap, smtp)),
             "budget": await _budget(services, connector, smtp) if smtp is not None else None,
             "mailboxes": await tallies.of_mailboxes(services.store, connector.id),
             "history": _spans(services.roster.history(connector.id)),

@@ -10,10 +10,10 @@ from typing import Final, final
 
 from inboxd.dashboard.counts import HOURS, Counts
 from inboxd.dashboard.page import Shown, Visit
-from inboxd.model import Connector, InboxId, SentState, State, Status
+from inboxd.model import Connector, ConnectorId, InboxId, SentState, State, Status
 from inboxd.roster import Roster
 from inboxd.services import Services
-from inboxd.store import connectors, outbox_list
+from inboxd.store import connectors, grants, outbox_list
 from inboxd.store.tallies import Tally
 
 _EMPTY: Final = Tally(0, 0, None)
@@ -108,13 +108,15 @@ def _line(
 async def show(visit: Visit) -> Shown:
     """The overview."""
     found = await lines(visit.services, visit.counts)
+    attention = [line for line in found if line.needs_attention]
     census = await outbox_list.census(visit.services.store)
     counts = census.counts
     return Shown(
         "overview.html",
         {
             "lines": found,
-            "attention": [line for line in found if line.needs_attention],
+            "attention": attention,
+            "unsigned": await grants.awaited(visit.services.store) if attention else frozenset[ConnectorId](),
             "flowing": sum(line.mood == "good" for line in found),
             "today": sum(line.today for line in found),
             "hourly": [sum(hour) for hour in zip(*(line.hourly for line in found), strict=True)] or [0] * HOURS,

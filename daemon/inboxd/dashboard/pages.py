@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from inboxd.dashboard import compose, connectors, live, mail, outbox, overview, reader, setup, system
+from inboxd.dashboard import compose, connectors, live, mail, outbox, reader, setup, signing, system
 from inboxd.dashboard.page import Row
 
 ROWS: Final = (
-    Row("GET", "/", overview.show),
+    Row("GET", "/", signing.home),
     Row("GET", "/ui/live", live.stream),
     Row("GET", "/ui/connectors", connectors.show_all),
     Row("GET", "/ui/connectors/new", setup.ask),
@@ -16,6 +16,9 @@ ROWS: Final = (
     Row("GET", "/ui/connectors/{id}", connectors.show),
     Row("GET", "/ui/connectors/{id}/edit", setup.edit),
     Row("POST", "/ui/connectors/{id}/edit", setup.change),
+    Row("GET", "/ui/connectors/{id}/sign-in", signing.show),
+    Row("POST", "/ui/connectors/{id}/sign-in", signing.answer),
+    Row("POST", "/ui/connectors/{id}/sign-out", signing.sign_out),
     Row("GET", "/ui/connectors/{id}/log", connectors.show_log),
     Row("POST", "/ui/connectors/{id}/{action}", connectors.act),
     Row("GET", "/ui/events/{event}", connectors.show_event),

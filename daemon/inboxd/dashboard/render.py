@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 _MULTIPLES: Final = ("KB", "MB", "GB", "TB")
 _JUST_NOW_SECONDS: Final = 5
 NONE: Final = "\N{EN DASH}"
+_LINK: Final = re.compile(r"(?<![\w@/.-])((?:[\w-]+\.){2,}(?:com|net|org)(?:/[\w/-]+)?)")
+_COMMAND: Final = re.compile(r"[;,:]? (?:give one|mend it) with: inboxctl .*")
 
 
 def page(template: str, values: Mapping[str, Any]) -> str:
@@ -102,6 +105,24 @@ def sh(word: str) -> str:
     return shlex.quote(word)
 
 
+def told(text: str) -> str:
+    """Our own words with `…` as code, and the sites they name as links, to which we are not told."""
+    made = Markup()
+    for at, piece in enumerate(text.split("`")):
+        if at % 2:
+            made += Markup("<code>{}</code>").format(piece)
+            continue
+        for turn, words in enumerate(_LINK.split(piece)):
+            link = Markup('<a href="https://{0}" rel="noreferrer" target="_blank">{0}</a>')
+            made += link.format(words) if turn % 2 else words
+    return made
+
+
+def without_command(reason: str) -> str:
+    """Why a connector waits, without the command that mends it: beside a button that does."""
+    return _COMMAND.sub("", reason)
+
+
 def bars(counts: Sequence[float], width: int = 120, height: int = 28) -> str:
     """A small bar chart of one row of numbers, as inline SVG; a hundred of them make no large page."""
     most = max(counts, default=0) or 1
@@ -136,6 +157,6 @@ _ENVIRONMENT: Final = Environment(
     lstrip_blocks=True,
 )
 _FILTERS: Final[tuple[Callable[..., str], ...]] = (
-    duration, size, number, ago, span, until, clock, brief, plural, sh, bars, curve,
+    duration, size, number, ago, span, until, clock, brief, plural, sh, told, without_command, bars, curve,
 )  # fmt: skip
 _ENVIRONMENT.filters |= {one.__name__: one for one in _FILTERS}  # pyright: ignore[reportAttributeAccessIssue]

@@ -47,9 +47,13 @@ class Session:
         taken, self.notices = self.notices, []
         return taken
 
-    def put_aside(self, given: dict[str, str]) -> str:
-        """Keep what a form held until it is asked for by this token; only the last few are kept."""
-        token = secrets.token_urlsafe(12)
+    def put_aside(self, given: dict[str, str], token: str = "") -> str:
+        """Keep what a form held until it is asked for by this token; only the last few are kept.
+
+        With the token of what was put aside before: in its place.
+        """
+        token = token or secrets.token_urlsafe(12)
+        self._aside.pop(token, None)
         while len(self._aside) >= _MOST_ASIDE:
             del self._aside[next(iter(self._aside))]
         self._aside[token] = dict(given)
@@ -59,6 +63,10 @@ class Session:
         """What was put aside, None when it is gone."""
         kept = self._aside.get(token)
         return None if kept is None else dict(kept)
+
+    def find_aside(self, name: str, value: str) -> str | None:
+        """The token of what was put aside with this value of a field."""
+        return next((token for token, kept in self._aside.items() if kept.get(name) == value), None)
 
     def once(self) -> str:
         """A token for a form that is to count once."""

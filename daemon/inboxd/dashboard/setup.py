@@ -22,12 +22,13 @@ from inboxd.api.wire.connectors import CreateConnectorOptions, CreateConnectorWi
 from inboxd.api.wire.wishes import Wish
 from inboxd.dashboard import render, staged
 from inboxd.dashboard.connectors import id_of
+from inboxd.dashboard.guidance import advice
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit
 from inboxd.discover.found import Endpoint, Found
 from inboxd.discover.search import discover
 from inboxd.errors import Conflict, Invalid, NotFound
 from inboxd.model import Account, Connection, Connector, ConnectorId, Kind, Step
-from inboxd.store import connectors
+from inboxd.store import connectors, grants
 
 TLS: Final = (("implicit", "TLS"), ("starttls", "STARTTLS"), ("none", "none"))
 _FIELDS: Final = (
@@ -58,6 +59,8 @@ async def answer(visit: Visit) -> Answered:
                 return await _test(visit, given)
             case "start":
                 return await _start(visit, given)
+            case "oauth":
+                return await _start_unsigned(visit, given)
             case _:
                 return _form(visit, given, manual=True)
     except (MisfitError, Invalid, NotFound, Conflict) as error:
@@ -125,6 +128,27 @@ async def _test(visit: Visit, given: dict[str, str], connector: Connector | None
 
 
 async def _start(visit: Visit, given: dict[str, str]) -> Answered:
+    made = await _make(visit, given)
+    visit.session.tell(f"{given['name'] or given['email']} is connected: its mail is being fetched, newest first.")
+    return Moved(f"/ui/connectors/{made}")
+
+
+async def _start_unsigned(visit: Visit, given: dict[str, str]) -> Answered:
+    """Keep it without a password, so that nothing is tried before somebody signed in.
+
+    Whoever came back to this from the page that follows means the same connector, not a second one.
+    """
+    login, store = given["imap_user"] or given["email"], visit.services.store
+    given = given | {"password": "", "smtp_password": "", "smtp_user": given["smtp_user"] or login}
+    before = await connectors.find(store, name=given["name"]) if given["name"] else None
+    if before is not None and before.id in await grants.awaited(store):
+        await _keep(visit, given, before)
+        return Moved(f"/ui/connectors/{before.id}/sign-in")
+    return Moved(f"/ui/connectors/{await _make(visit, given)}/sign-in")
+
+
+async def _make(visit: Visit, given: dict[str, str]) -> UUID:
+    """The new connector's id."""
     options = {kind: _options(given, kind) for kind in Kind}
     whole = {
         "createConnectorOptions": _own(given),
@@ -136,8 +160,7 @@ async def _start(visit: Visit, given: dict[str, str]) -> Answered:
     if not body.wishes():
         raise Invalid("imap_host", "write the host name of an IMAP server, an SMTP server, or both")
     made = await handlers.create_with_options(visit.services, InboxQuery(), body)
-    visit.session.tell(f"{given['name'] or given['email']} is connected: its mail is being fetched, newest first.")
-    return Moved(f"/ui/connectors/{made.id}")
+    return made.id
 
 
 async def _keep(visit: Visit, given: dict[str, str], connector: Connector) -> Answered:
@@ -265,6 +288,7 @@ def _form(
         "found": found,
         "connector": connector,
         "tls": TLS,
+        "advice": advice((given["imap_host"], given["smtp_host"])),
         "action": visit.request.path,
     }
     return Shown("setup.html", values, 400 if mistake else 200)

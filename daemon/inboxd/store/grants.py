@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, select
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,7 +13,7 @@ from inboxd.errors import NotFound
 from inboxd.model import ConnectorId, Event
 from inboxd.store.engine import Store
 from inboxd.store.rows import columns_of, lock_connector, record_of
-from inboxd.store.schema import EVENTS
+from inboxd.store.schema import CONNECTIONS, EVENTS
 from inboxd.store.schema_grants import GRANTS
 
 
@@ -34,6 +34,18 @@ async def every(store: Store) -> list[Grant]:
     async def look(connection: AsyncConnection) -> list[Grant]:
         rows = await connection.execute(select(GRANTS).order_by(GRANTS.c.created_at, GRANTS.c.id))
         return [record_of(Grant, row) for row in rows.mappings()]
+
+    return await store.read(look)
+
+
+async def awaited(store: Store) -> frozenset[ConnectorId]:
+    """The connectors that are to log in and have nothing to do it with: neither a password, its source, nor a grant."""
+    bare = (CONNECTIONS.c.sealed_password.is_(None), CONNECTIONS.c.password_source.is_(None))
+    granted = exists().where(GRANTS.c.connector_id == CONNECTIONS.c.connector_id)
+    wanted = select(CONNECTIONS.c.connector_id).where(CONNECTIONS.c.username.is_not(None), *bare, ~granted)
+
+    async def look(connection: AsyncConnection) -> frozenset[ConnectorId]:
+        return frozenset(ConnectorId(one) for one in (await connection.execute(wanted)).scalars())
 
     return await store.read(look)
 

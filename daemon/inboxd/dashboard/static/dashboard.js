@@ -86,6 +86,25 @@ if (document.body.dataset.csrf) {
   addEventListener("pagehide", () => source?.close());
 }
 
+// --- a sign-in at a provider: asked for until somebody has done it, then on to where it leads ---------------------------
+
+const waits = document.querySelector("form[data-waits]");
+
+async function wait() {
+  const asked = new URLSearchParams(new FormData(waits));
+  asked.set("do", "finish");
+  const answer = await fetch(waits.action, { method: "POST", body: asked, headers: { "X-Live": "1" } }).catch(() => null);
+  if (answer?.redirected) location.assign(answer.url);
+  else if (!answer || answer.ok || answer.status >= 500) setTimeout(wait, answer?.ok ? 500 : AWAY_MS);
+}
+
+if (waits) {
+  waits.querySelector("[data-scripted]").hidden = false;
+  wait();
+}
+
+document.querySelector("form[data-sends] button")?.click(); // all is filled in
+
 // --- lists: tick all, ask before what cannot be undone ------------------------------------------------------------------
 
 const all = document.getElementById("all");
