@@ -138,3 +138,7 @@ async def test_a_refused_id_command_ends_nothing() -> None:
         sock = await net.connect(LOOPBACK, port, 5)
         async with open_session(sock, account, LIMITS, None) as session:
             assert "ID" in session.capabilities
+
+
+def test_an_idle_is_begun_anew_before_its_server_forgets_it() -> None:
+    assert [providers.longest_idle_seconds(host) for host in ("imap.gmail.com", "mail.example.org")] == [540, 1740]

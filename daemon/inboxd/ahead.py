@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, final
 
-from inboxd import logs, metrics, sync
+from inboxd import logs, metrics, providers, sync
 from inboxd.backoff import Backoff
 from inboxd.budgets import Budgets, Purpose
 from inboxd.dial import dial
@@ -29,7 +29,6 @@ _AFTER_SECONDS: Final = 1.0  # a load that is over by then has kept no mail wait
 _NO_ROOM_SECONDS: Final = 5.0
 _LOG_LINES: Final = 60
 _VAIN_LOOKS: Final = 3  # in a row, each for a push that brought nothing: such a server is left to the load
-_LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
 
 Told = Callable[[Pass, deque[str]], Awaitable[None]]
 
@@ -147,5 +146,5 @@ class _Ahead:
 
     async def _idle(self, session: Session, seen: int) -> float | None:
         jitter = random.uniform(-1, 1) * self._limits.idle_jitter_seconds  # noqa: S311
-        longest = min(self._limits.idle_seconds + jitter, _LONGEST_IDLE_SECONDS)
+        longest = min(self._limits.idle_seconds + jitter, providers.longest_idle_seconds(self._account.host))
         return await session.idle(max(longest, 0.05), seen, hurried=self._hurried)

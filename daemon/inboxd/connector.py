@@ -48,7 +48,6 @@ LOG_LINES: Final = 60
 _KEPT_STATES: Final = 20
 _BRIEF_IDLE_SECONDS: Final = 1.0
 _VAIN_LOOKS: Final = 3  # in a row, each for a push that brought nothing, before a pause
-_LONGEST_IDLE_SECONDS: Final = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
 
 
 @final
@@ -79,7 +78,7 @@ class Supervisor:
         self._vault = vault
         self._budgets = budgets
         self._locks = locks
-        self._idle_seconds = min(_LONGEST_IDLE_SECONDS, providers.quirks(connection.host).idle_seconds or math.inf)
+        self._idle_seconds = providers.longest_idle_seconds(connection.host)
         self._tokens = tokens
         self._interval_seconds = 60.0 * (interval.interval_minutes or 60)
         self._transcript: deque[str] = deque(maxlen=LOG_LINES)

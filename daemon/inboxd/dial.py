@@ -1,4 +1,4 @@
-"""A logged-in IMAP session from an account: the way every worker opens one; and a look at a server's certificate."""
+"""A logged-in session from an account: the way every worker opens one; and a look at a server's certificate."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from inboxd.imap.session import Session
 from inboxd.model import Account, Kind, Secret
 from inboxd.settings import Settings
 from inboxd.smtp.opening import open_session as open_smtp_session
+from inboxd.smtp.session import Session as SmtpSession
 from inboxd.sources import stale, with_password
 from inboxd.tokens import Tokens, usable_seconds
 from inboxd.ways import ServerCertificate
@@ -98,6 +99,26 @@ async def _dialled(
         yield session
 
 
+@asynccontextmanager
+async def dial_smtp(account: Account, settings: Settings, trace: Trace | None = None) -> AsyncGenerator[SmtpSession]:
+    """As `dial`, to the account's SMTP server, without a budget. A grant's token is put into the account before."""
+    account = await with_password(account, settings.credentials)
+    context, plain = net.tls_context(account), settings.network.allow_plaintext
+    sock = await net.connect_account(account, settings.smtp.connect_seconds, allow_plaintext=plain)
+    async with AsyncExitStack() as stack:
+        try:
+            session = await stack.enter_async_context(
+                open_smtp_session(sock, account, settings.smtp, context, trace or _ignore)
+            )
+        except AuthRefused as error:
+            raise stale(account, error) from error
+        yield session
+
+
+def _ignore(_line: str) -> None:
+    pass
+
+
 async def shown_certificate(account: Account, settings: Settings) -> ServerCertificate:
     """The certificate the account's server shows, whoever vouches for it or not; nothing is sent to it but STARTTLS.
 
@@ -114,7 +135,7 @@ async def shown_certificate(account: Account, settings: Settings) -> ServerCerti
         if account.kind is Kind.IMAP:
             opening = open_session(sock, stranger, settings.imap, context)
         else:
-            opening = open_smtp_session(sock, stranger, settings.smtp, context, lambda _line: None)
+            opening = open_smtp_session(sock, stranger, settings.smtp, context, _ignore)
         async with opening:
             raise TlsMissing("tls", f"{account.host} showed no certificate")
     except PinRefused as refused:

@@ -7,10 +7,11 @@ Every message is a sentence a person can act on; it never holds a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from inboxd.outbox import Refusal
-from inboxd.ways import ServerCertificate
+if TYPE_CHECKING:
+    from inboxd.outbox import Refusal
+    from inboxd.ways import ServerCertificate
 
 _LONGEST_HINT_SECONDS: Final = 3600.0
 

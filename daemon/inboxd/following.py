@@ -145,10 +145,8 @@ class Follower:
             return False
         known = cursor.modseq or 0
         self._mark = known if 0 < known <= self._highest else 0
-        anew = self._highest > 0 and not self._mark
-        self._compared_at = utc_now() - timedelta(days=1) if anew else cursor.compared_at or self._compared_at
-        if cursor.compared_at is None:
-            self._compared_at = utc_now() - timedelta(days=1)
+        compared_at = None if self._highest > 0 and not self._mark else cursor.compared_at
+        self._compared_at = compared_at or utc_now() - timedelta(days=1)
         return True
 
     def _due_seconds(self, *, announced: bool) -> float:

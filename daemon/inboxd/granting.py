@@ -14,10 +14,10 @@ from datetime import timedelta
 from typing import Final, final
 from uuid import uuid4
 
-from inboxd import consents, logs, net
+from inboxd import consents, logs
 from inboxd.accounts import open_account
 from inboxd.consents import ANY_TENANT, OTHER, Application, Endpoints, Flow, Grant, Issued, Provider, checked_url
-from inboxd.dial import dial
+from inboxd.dial import dial, dial_smtp
 from inboxd.errors import (
     AnotherMailbox,
     AuthRefused,
@@ -32,7 +32,6 @@ from inboxd.model import Bearer, Connection, Connector, ConnectorId, Kind, Secre
 from inboxd.oauth import flows
 from inboxd.outbox import WORK
 from inboxd.services import Services
-from inboxd.smtp.opening import open_session as open_smtp
 from inboxd.store import connectors, grants
 from inboxd.tokens import application_of, forget_refusal, place_of, sealed, way_of
 from inboxd.visits import VISIT_SECONDS, Underway
@@ -364,11 +363,7 @@ async def _prove(services: Services, place: _Place, grant: Grant, issued: Issued
                 session = await stack.enter_async_context(dial(account, services.settings, services.budgets))
                 await session.log_out()
                 return
-            settings = services.settings
-            plain = settings.network.allow_plaintext
-            sock = await net.connect_account(account, settings.smtp.connect_seconds, allow_plaintext=plain)
-            opening = open_smtp(sock, account, settings.smtp, net.tls_context(account), lambda _line: None)
-            await stack.enter_async_context(opening)
+            await stack.enter_async_context(dial_smtp(account, services.settings))
     except AuthRefused as error:
         words = f"the consent was given, but does not open {account.username or 'the mailbox'} at {account.host}"
         raise Conflict(f"{words}: {error}; what was in place before stays") from error

@@ -9,11 +9,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, final
 
-from inboxd import logs, metrics, net, verdicts
+from inboxd import logs, metrics, verdicts
 from inboxd.allowance import Allowance
 from inboxd.backoff import Backoff
+from inboxd.dial import dial_smtp
 from inboxd.errors import (
     AuthRefused,
     ConnectionLost,
@@ -32,9 +34,7 @@ from inboxd.model import Account, SentState, utc_now
 from inboxd.outbox import RELAY, WORK, Job, Refusal, RouteId, Try, Verdict
 from inboxd.providers import habits
 from inboxd.services import Services
-from inboxd.smtp.opening import open_session
 from inboxd.smtp.session import Receipt, Session
-from inboxd.sources import stale, with_password
 from inboxd.store import outbox
 from inboxd.verdicts import Choices
 
@@ -168,28 +168,15 @@ class Lane:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Session]:
+        opening = partial(dial_smtp, settings=self._services.settings, trace=self._transcript.append)
         async with AsyncExitStack() as stack:
             if (tokens := self._services.tokens) is None:
-                yield await stack.enter_async_context(self._logged_in(self._account))
+                yield await stack.enter_async_context(opening(self._account))
                 return
             try:
-                session = await tokens.enter(stack, self._account, self._logged_in)
+                session = await tokens.enter(stack, self._account, opening)
             except (StoreError, SecretUnreadable, NotFound) as error:
                 raise MailServerError("token", str(error)) from error
-            yield session
-
-    @asynccontextmanager
-    async def _logged_in(self, account: Account) -> AsyncGenerator[Session]:
-        settings = self._services.settings
-        account = await with_password(account, settings.credentials)
-        context, plain = net.tls_context(account), settings.network.allow_plaintext
-        sock = await net.connect_account(account, settings.smtp.connect_seconds, allow_plaintext=plain)
-        async with AsyncExitStack() as stack:
-            opening = open_session(sock, account, settings.smtp, context, self._transcript.append)
-            try:
-                session = await stack.enter_async_context(opening)
-            except AuthRefused as error:
-                raise stale(account, error) from error
             yield session
 
     async def _use(self, session: Session, group: asyncio.TaskGroup) -> None:

@@ -10,11 +10,10 @@ from datetime import datetime, timedelta
 from typing import Final, final
 from uuid import uuid4
 
-from inboxd import net
 from inboxd.accounts import account_of
 from inboxd.bus import Hint
 from inboxd.causes import Failure, diagnose
-from inboxd.dial import dial
+from inboxd.dial import dial, dial_smtp
 from inboxd.errors import Conflict, InboxdError, Late, MailboxRefused, MailServerError
 from inboxd.imap.choosing import chosen
 from inboxd.imap.session import Session
@@ -23,8 +22,6 @@ from inboxd.mails import Draft, Message
 from inboxd.model import Account, Connector, ConnectorId, Kind, MessageFilter, State, Step, Window, utc_now
 from inboxd.probe import Tell, Trace, step_at, told
 from inboxd.services import Services
-from inboxd.smtp.opening import open_session as open_smtp
-from inboxd.sources import with_password
 from inboxd.store import connectors, messages
 
 _TEXT: Final = "This mail was sent by inboxd to see how long mail takes to come back. You may delete it."
@@ -102,12 +99,10 @@ class _Trip:
         return passed
 
     async def _hand_over(self, tell: Tell) -> None:
-        limits, plain = self._services.settings.smtp, self._services.settings.network.allow_plaintext
-        account = await with_password(self._smtp, self._services.settings.credentials)
+        account = self._smtp
         if self._services.tokens is not None:
             account = await self._services.tokens.dressed(account)
-        sock = await net.connect_account(account, limits.connect_seconds, allow_plaintext=plain)
-        async with open_smtp(sock, account, limits, net.tls_context(account), self._trace) as session:
+        async with dial_smtp(account, self._services.settings, self._trace) as session:
             tell(Step("connect", ok=True, seconds=self._lap(), detail=f"logged in at {account.host}"))
             self._under_way = "accepted"
             receipt = await session.send(self._mail.sender, self._mail.recipients, self._mail.raw)

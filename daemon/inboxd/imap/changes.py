@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Final, final
 
 from inboxd.imap import labels
 from inboxd.imap.asked import Asked, cost_bytes
-from inboxd.imap.lines import Part, first_line, is_fetch, parse_fetch
+from inboxd.imap.lines import Part, first_line, flags_in, is_fetch, parse_fetch
 from inboxd.mails import Tags, lasting
 from inboxd.uids import MAX_UID, UidSet
 
@@ -110,7 +109,7 @@ class Changes(Asked):
             if uid is None or flags is None or not 0 < int(uid) <= MAX_UID:
                 break
             self._note(found[0][:-2])
-            self._keep(int(uid), _usual(flags), int(modseq or 0))
+            self._keep(int(uid), Tags(lasting(flags_in(flags))), int(modseq or 0))
             at = found.end()
         return at
 
@@ -125,11 +124,6 @@ class Changes(Asked):
         self.spend(_UID_BYTES)
         self._uids.append(uid)
         self._places.append(self._tags[tags])
-
-
-@lru_cache(maxsize=256)
-def _usual(listed: bytes) -> Tags:
-    return Tags(lasting(flag.decode("utf-8", "replace") for flag in listed.split()))
 
 
 def modseq_of(text: str | None) -> int:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, final
 
 from inboxd.errors import Invalid, ProtocolError
@@ -173,6 +174,12 @@ class FetchAnswer:
     body: Part | None
     labels: tuple[bytes, ...] | None = None
     modseq: int = 0
+
+
+@lru_cache(maxsize=256)
+def flags_in(listed: bytes) -> tuple[str, ...]:
+    """The flags in what stands between the parentheses: the same few combinations come again and again."""
+    return tuple(flag.decode("utf-8", "replace") for flag in listed.split())
 
 
 def first_line(response: Sequence[Part]) -> bytes:

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import Final, final
 
 from inboxd.errors import CommandRefused, ProtocolError
@@ -16,6 +15,7 @@ from inboxd.imap.lines import (
     Part,
     Skipped,
     first_line,
+    flags_in,
     internal_date,
     is_fetch,
     parse_fetch,
@@ -93,7 +93,7 @@ class Fetch(Asked):
                 self._protocol.note_line(_END)
             received_at = None if date is None else internal_date(date)
             tags = labels.listed(found[5] or b"") if self._labelled else ()
-            self._keep(Fetched(uid, data[start:stop], stop - start, received_at, _flags(flags or b""), True, tags))
+            self._keep(Fetched(uid, data[start:stop], stop - start, received_at, flags_in(flags or b""), True, tags))
             at = stop + 3
         return at
 
@@ -129,12 +129,6 @@ class Fetch(Asked):
             raise self.failure
         if self.result == "BAD":
             raise CommandRefused("fetch", "the server answered BAD to FETCH", reply=self.words)
-
-
-@lru_cache(maxsize=256)
-def _flags(listed: bytes) -> tuple[str, ...]:
-    """The same few combinations come again and again."""
-    return tuple(flag.decode("utf-8", "replace") for flag in listed.split())
 
 
 def _may_be_message(response: list[Part]) -> bool:

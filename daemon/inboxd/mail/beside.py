@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeGuard, final
 
@@ -29,8 +28,7 @@ from inboxd.mails import Digest, Spooled
 ANSWER_SECONDS: Final = 30.0
 _TRIES: Final = 2
 _NONSENSE: Final = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-_PATHS = [str(Path(__file__).resolve().parents[2]), *(path for path in sys.path if path.endswith("-packages"))]
-_START = f"import sys; sys.path[:0] = {_PATHS!r}; from inboxd.mail.worker import main; main(int(sys.argv[1]))"
+_START = f"import sys; sys.path[:0] = {confined.PATHS!r}; from inboxd.mail.worker import main; main(int(sys.argv[1]))"
 
 
 def _is_fit(mail: bytes | bytearray | Spooled) -> TypeGuard[bytes | bytearray]:

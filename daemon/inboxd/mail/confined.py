@@ -37,8 +37,8 @@ _DEATHS: dict[int, str] = {
     signal.SIGXCPU: "parsing needs more than {cpu_seconds} s of CPU time",
     signal.SIGABRT: "parsing needs more than {memory_mib} MiB",
 }
-_PATHS = [str(Path(__file__).resolve().parents[2]), *(path for path in sys.path if path.endswith("-packages"))]
-_START = f"import sys; sys.path[:0] = {_PATHS!r}; from inboxd.mail.child import main; main(sys.argv[1:])"
+PATHS = [str(Path(__file__).resolve().parents[2]), *(path for path in sys.path if path.endswith("-packages"))]
+_START = f"import sys; sys.path[:0] = {PATHS!r}; from inboxd.mail.child import main; main(sys.argv[1:])"
 
 
 def digest(mail: bytes | Spooled) -> Digest:

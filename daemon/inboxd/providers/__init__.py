@@ -22,6 +22,7 @@ __all__ = [
     "by_host",
     "habits",
     "logins_per_second",
+    "longest_idle_seconds",
     "quirks",
 ]
 
@@ -33,6 +34,7 @@ _BY_EXCHANGER = {domain: provider for provider in PROVIDERS for domain in provid
 # Where two share a host, the first of the table stands for both: what is asked for by host is the host's. What runs
 # on the loopback address is anybody's.
 _BY_HOST = {host: row for row in reversed(PROVIDERS) for host in row.hosts if not host.startswith("127.")}
+_LONGEST_IDLE_SECONDS = 29 * 60.0  # RFC 2177: servers may end a session idle for 30 minutes
 _NO_QUIRKS = Quirks()
 _NO_HABITS = Habits()
 
@@ -52,6 +54,11 @@ def by_exchanger(host: str) -> Provider | None:
 def by_host(host: str) -> Provider | None:
     """The provider with a server of this name."""
     return _BY_HOST.get(_plain(host))
+
+
+def longest_idle_seconds(imap_host: str) -> float:
+    """After so long an IDLE at this host is to be begun anew."""
+    return min(_LONGEST_IDLE_SECONDS, quirks(imap_host).idle_seconds or _LONGEST_IDLE_SECONDS)
 
 
 def quirks(imap_host: str) -> Quirks:
