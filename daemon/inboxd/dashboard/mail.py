@@ -18,19 +18,22 @@ from inboxd.store import inboxes, marks, messages
 
 SIZE: Final = 50
 MOST_AT_ONCE: Final = 500
+_COUNTED: Final = 10_000  # of what a search finds
 
 
 async def show(visit: Visit) -> Shown:
     """One page of the list."""
     found = search.read(visit.given("q"), MessageFilter(inbox_ids=inbox_of(visit)))
     window = Window(page_number(visit), SIZE, ascending=False, since=found.since, before=found.before)
-    page = await messages.page(visit.services.store, found.chosen, window)
+    most = max(_COUNTED, 4 * SIZE * (window.page + 1))
+    page = await messages.page(visit.services.store, found.chosen, window, count_to=most)
     last = max(0, (page.total - 1) // SIZE)
     return Shown(
         "mail.html",
         {
             "rows": page.rows,
-            "total": page.total,
+            "total": min(page.total, most) if found.chosen.search else page.total,
+            "more": bool(found.chosen.search) and page.total > most,
             "first": window.page * SIZE + 1,
             "number": window.page,
             "last": last,

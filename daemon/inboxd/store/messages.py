@@ -147,8 +147,12 @@ async def add_ready(
     return await store.write_at_once(work, bulk=bulk)
 
 
-async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Message]:
-    """One page of the chosen messages; those to be included are so whatever the window's time span."""
+async def page(store: Store, chosen: MessageFilter, window: Window, *, count_to: int | None = None) -> Page[Message]:
+    """One page of the chosen messages; those to be included are so whatever the window's time span.
+
+    A search counts no further than `count_to`, for that may take longer than all the rest: a total above it stands for
+    any. It must be a few times as much as what lies before the end of the page.
+    """
 
     async def look(connection: AsyncConnection) -> Page[Message]:
         if chosen.include:
@@ -158,7 +162,7 @@ async def page(store: Store, chosen: MessageFilter, window: Window) -> Page[Mess
             rows, total = await rows_in(connection, MESSAGES, unspanned, [either], columns=_LISTED)
         elif chosen.search:
             where = [*marks(chosen), *in_span(MESSAGES, window)]
-            seqs, total = await searching.page(connection, chosen.search, window, where)
+            seqs, total = await searching.page(connection, chosen.search, window, where, count_to)
             rows = await rows_at(connection, MESSAGES, window, seqs, columns=_LISTED)
         else:
             rows, total = await rows_in(connection, MESSAGES, window, marks(chosen), columns=_LISTED)

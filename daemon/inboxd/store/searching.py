@@ -21,6 +21,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal,
     select,
     table,
     text,
@@ -80,11 +81,15 @@ async def count(connection: AsyncConnection, words: str, where: Sequence[Conditi
 
 
 async def page(
-    connection: AsyncConnection, words: str, window: Window, where: Sequence[Condition]
+    connection: AsyncConnection, words: str, window: Window, where: Sequence[Condition], count_to: int | None = None
 ) -> tuple[Sequence[int], int]:
-    """The numbers of the messages on the window's page in its order, and how many `count` counts."""
+    """The numbers of the messages on the window's page in its order, and how many `count` counts.
+
+    `count_to` as in `messages.page`.
+    """
     hits = await _hits(connection, clean(words).casefold())
-    total = await _count(connection, hits, where)
+    total = await _count(connection, hits, where, count_to)
+    is_cut = count_to is not None and total > count_to
     last = (await connection.execute(select(func.max(MESSAGES.c.seq)))).scalar_one() or 0
     wanted = select(MESSAGES.c.seq).where(*where)
     before = min((window.page + 1) * window.size, total - window.page * window.size)
@@ -94,9 +99,11 @@ async def page(
     if ahead >= total:
         numbers = union_all(*(select(one.c.seq) for one in hits)).subquery()
         wanted = select(MESSAGES.c.seq).select_from(_messages_of(numbers)).where(*where)
-    elif ahead < _FEW or total < await _count_all(connection, where):
+    elif is_cut or ahead < _FEW or total < await _count_all(connection, where):
         wanted = wanted.where(holding(words))
-    return (await connection.execute(paged(wanted, MESSAGES, window, total))).scalars().all(), total
+    # From the end of those that were not counted there is no way to the page.
+    reach = 2 * total if is_cut else total
+    return (await connection.execute(paged(wanted, MESSAGES, window, reach))).scalars().all(), total
 
 
 def holding(words: str) -> Condition:
@@ -104,11 +111,16 @@ def holding(words: str) -> Condition:
     return select(_in_text(clean(words).casefold())).where(SEARCHED.c.seq == MESSAGES.c.seq).scalar_subquery()
 
 
-async def _count(connection: AsyncConnection, hits: Sequence[FromClause], where: Sequence[Condition]) -> int:
+async def _count(
+    connection: AsyncConnection, hits: Sequence[FromClause], where: Sequence[Condition], most: int | None = None
+) -> int:
+    """How many there are; where that is above `most`, one more than that at the least."""
     total = 0
     for some in hits:
-        wanted = select(func.count()).select_from(_messages_of(some)).where(*where)
-        total += (await connection.execute(wanted)).scalar_one()
+        wanted = select(literal(1).label("one")).select_from(_messages_of(some)).where(*where)
+        if most is not None:
+            wanted = wanted.limit(most + 1)
+        total += (await connection.execute(select(func.count()).select_from(wanted.subquery()))).scalar_one()
     return total
 
 
