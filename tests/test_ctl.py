@@ -388,10 +388,13 @@ def test_a_send_that_cannot_be_meant_is_bad_input(daemon: StandIn, args: list[st
 def test_events_list_and_show_one_with_its_log(daemon: StandIn) -> None:
     row = daemon.add_connector("work")
     event = daemon.add_event(row)
-    daemon.add_event(row, eventType="SEND", status="CONNECTION_ERROR", size=0, message="550 no", createdAt=moment(5))
+    daemon.add_event(
+        row, eventType="SEND", status="CONNECTION_ERROR", size=0, message="550 no", createdAt=moment(5), seconds=None
+    )
     header, newest, oldest = shown(daemon, "events", "work").splitlines()
-    assert header.split() == ["WHEN", "TYPE", "STATUS", "MAILS", "MESSAGE", "ID"]
-    assert "SEND  CONNECTION_ERROR      0  550 no" in newest
+    assert header.split() == ["WHEN", "TYPE", "STATUS", "MAILS", "TOOK", "MESSAGE", "ID"]
+    assert "SEND  CONNECTION_ERROR      0       -  550 no" in newest
+    assert "3  0.46 s  3 new mails" in oldest
     assert oldest.endswith(event["id"])
     assert shown(daemon, "events", "work", "--id", event["id"]).endswith(f"\n\n{event['logs']}\n")
     assert as_json(daemon, "events", "work", "--id", event["id"]) == event

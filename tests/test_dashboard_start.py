@@ -160,6 +160,7 @@ def test_events_show_their_log_and_the_protocol_is_shown_as_it_is_spoken(desk: D
     desk.page.locator("[data-live=events] a").first.click()
     assert re.fullmatch(r"/ui/events/[0-9a-f-]{36}", desk.path)
     expect(desk.page.locator("pre.text")).to_contain_text("FETCH")
+    expect(desk.page.locator(".facts")).to_contain_text(re.compile(r"Took\s*[0-9.]+ m?s"))
     assert SECRET not in desk.content()
 
 

@@ -62,6 +62,7 @@ async def test_sent_mail_is_told_everywhere(store: Store, linked: Linked) -> Non
     (event,) = await told(store)
     assert (event.connector_id, event.type, event.status) == (linked.connector.id, EventType.SEND, EventStatus.SUCCESS)
     assert (event.size, event.message, event.logs) == (1, "sent: 250 queued as 7", verdict.logs)
+    assert event.duration == tried.ended_at - tried.began_at > timedelta()
 
 
 async def test_who_was_refused_is_named_with_the_mail(store: Store, linked: Linked) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Generic, NewType, TypeVar
 from uuid import UUID
 
@@ -184,7 +184,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One sync or send of a connector. `size` counts mails; `logs` is the masked protocol transcript."""
+    """One sync or send of a connector. `size` counts mails; `logs` is the masked protocol transcript.
+
+    `duration`: of a sync from the begin of the pass to its last commit, of a send that of the try; None where nothing
+    was under way, or by an older program.
+    """
 
     id: EventId
     connector_id: ConnectorId
@@ -195,6 +199,7 @@ class Event:
     message: str | None = None
     logs: str | None = None
     seen: bool = False
+    duration: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
