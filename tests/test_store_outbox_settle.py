@@ -396,3 +396,5 @@ async def test_what_was_handed_over_counts_against_the_limits(store: Store, link
     assert await outbox.handed_over_since(store, route_of(linked), since) == [older.ended_at, newer.ended_at]
     assert await outbox.handed_over_since(store, route_of(linked), newer.ended_at) == [newer.ended_at]
     assert await outbox.handed_over_since(store, RELAY, since) == []
+    assert await outbox_list.handed_over(store, route_of(linked), since, newer.ended_at) == (2, 1)
+    assert await outbox_list.handed_over(store, RELAY, since, since) == (0, 0)

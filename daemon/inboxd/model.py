@@ -332,6 +332,33 @@ class SyncReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """So many of what may be used at most; `limit` is None where no limit is known."""
+
+    used: int
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a connector takes of what it may, None for what is not counted.
+
+    `connections` open and `logins` of the last minute are those of its account at its IMAP server, by whatever
+    connector, and so is `received`, bytes of a day. Until `rests_until` its first load rests for the sake of these.
+    `sent_in_day` and `sent_in_minute` are mails that its SMTP server took whole. `throttled_until`: its server had
+    asked for a pause.
+    """
+
+    connections: Share | None = None
+    logins: Share | None = None
+    received: Share | None = None
+    sent_in_day: Share | None = None
+    sent_in_minute: Share | None = None
+    rests_until: datetime | None = None
+    throttled_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step of a staged connection test. `seconds` is its duration.
 

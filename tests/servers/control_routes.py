@@ -139,6 +139,20 @@ def _no_sync(daemon: StandIn, asked: Asked, connector_id: str) -> Answer:
     return 204, None
 
 
+@_on("GET", "/control/connectors/([^/]+)/usage")
+def _usage(daemon: StandIn, asked: Asked, connector_id: str) -> Answer:
+    budget = daemon.states.get(connector_id, {}).get("budget")
+    return 200, {
+        "connections": {"used": 2, "limit": 5},
+        "logins": None,
+        "receivedBytes": budget and {"used": budget["usedBytes"], "limit": budget["limitBytes"]},
+        "sentInDay": {"used": 12, "limit": 500},
+        "sentInMinute": {"used": 1, "limit": None},
+        "restsUntil": budget and budget["resumesAt"],
+        "throttledUntil": None,
+    }
+
+
 @_on("GET", "/control/connectors/([^/]+)/events")
 def _events(daemon: StandIn, asked: Asked, connector_id: str) -> Answer:
     rows = [row for row in daemon.events if row["connectorId"] == connector_id]

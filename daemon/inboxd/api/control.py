@@ -32,6 +32,7 @@ from inboxd.api.wire.control import (
 from inboxd.api.wire.declared import MistakeDto
 from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sent import SentEmailDto
+from inboxd.api.wire.usage import UsageDto
 from inboxd.bus import Hint
 from inboxd.direct import sync_now
 from inboxd.mails import Message
@@ -43,6 +44,7 @@ from inboxd.roundtrip import roundtrip
 from inboxd.services import Services
 from inboxd.settings import mask_url
 from inboxd.store import connectors, events, inboxes, keys, messages, outbox_list, sent, tallies
+from inboxd.usage import usage_of
 
 KEEP_ALIVE_SECONDS = 15.0
 _ROWS_AT_ONCE = 200
@@ -106,6 +108,11 @@ async def _name_of(services: Services, message: Message) -> str | None:
 async def get_place(services: Services, id: MessageId) -> MailPlace:
     """Where a mail lies in its external mailbox, its flags there and its labels."""
     return MailPlace.of(await messages.get(services.store, id))
+
+
+async def get_usage(services: Services, id: ConnectorId) -> UsageDto:
+    """What a connector takes of what it may."""
+    return UsageDto.of(await usage_of(services, await connectors.get(services.store, id)))
 
 
 async def get_events(services: Services, id: ConnectorId, query: EventQuery) -> PageTimedEvents:

@@ -319,6 +319,7 @@ _CONTROL: Final = (
     _control("POST", "/connectors/{id}/sync", control.sync, lines=SyncLine),
     _control("POST", "/connectors/{id}/test", control.test, lines=StepLine),
     _control("POST", "/connectors/{id}/send", control.send_email),
+    _control("GET", "/connectors/{id}/usage", control.get_usage),
     _control("GET", "/connectors/{id}/events", control.get_events),
     _control("GET", "/events/{id}", control.get_event),
     _control("GET", "/emails/{id}", control.get_place),

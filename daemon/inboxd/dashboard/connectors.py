@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -19,15 +18,12 @@ from inboxd.dashboard import guard, overview, staged
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit, page_number
 from inboxd.direct import sync_now
 from inboxd.errors import NotFound
-from inboxd.model import Connection, Connector, ConnectorId, EventId, Kind, Status, Window, utc_now
-from inboxd.outbox import RouteId
-from inboxd.providers import habits
-from inboxd.services import Services
-from inboxd.store import connectors, events, outbox, tallies
+from inboxd.model import ConnectorId, EventId, Kind, Status, Window, utc_now
+from inboxd.store import connectors, events, tallies
+from inboxd.usage import usage_of
 
 _EVENTS: Final = 25
 _MOST_LINES: Final = 1_000
-_DAY: Final = timedelta(days=1)
 
 
 async def show_all(visit: Visit) -> Shown:
@@ -39,7 +35,6 @@ async def show(visit: Visit) -> Shown:
     """One connector: state, mailboxes, events and what may be done."""
     services, connector = visit.services, await connectors.get(visit.services.store, id_of(visit))
     line = await overview.line_of(services, visit.counts, connector)
-    smtp = await connectors.connection(services.store, connector.id, Kind.SMTP)
     window = Window(page_number(visit), _EVENTS, ascending=False)
     found = await events.page(services.store, window, connector_id=connector.id)
     return Shown(
@@ -47,8 +42,8 @@ async def show(visit: Visit) -> Shown:
         {
             "line": line,
             "imap": await connectors.connection(services.store, connector.id, Kind.IMAP),
-            "smtp": smtp,
-            "budget": await _budget(services, connector, smtp) if smtp is not None else None,
+            "smtp": await connectors.connection(services.store, connector.id, Kind.SMTP),
+            "usage": await usage_of(services, connector),
             "mailboxes": await tallies.of_mailboxes(services.store, connector.id),
             "history": _spans(services.roster.history(connector.id)),
             "moods": overview.MOODS,
@@ -58,15 +53,6 @@ async def show(visit: Visit) -> Shown:
             "last": max(0, (found.total - 1) // _EVENTS),
         },
     )
-
-
-async def _budget(services: Services, connector: Connector, smtp: Connection) -> tuple[int, int] | None:
-    """How many mails its server took in the last day, and how many it may be given; None where no limit is known."""
-    known = habits(smtp.host, connector.email_address)
-    most = services.settings.outbox.per_day or known.per_day
-    if not most:
-        return None
-    return len(await outbox.handed_over_since(services.store, RouteId(connector.id), utc_now() - _DAY)), most
 
 
 def _spans(history: tuple[Status, ...]) -> list[tuple[Status, float]]:
