@@ -132,6 +132,7 @@ async def _delete(visit: Visit, id: ConnectorId) -> Answered:
 _ACTIONS: Final[dict[str, Callable[[Visit, ConnectorId], Awaitable[Answered]]]] = {
     "sync": _sync,
     "test": staged.show,
+    "roundtrip": staged.show_trip,
     "pause": partial(_enable, enabled=False),
     "resume": partial(_enable, enabled=True),
     "delete": _delete,
