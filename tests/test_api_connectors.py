@@ -173,9 +173,22 @@ async def test_sync_settings_are_made_replaced_and_deleted(site: Site) -> None:
 async def test_events_are_listed_filtered_and_shown_with_logs(site: Site) -> None:
     made = [await _call(site, "create_connector", SDK.CreateConnectorOptions(name=f"c{n}")) for n in range(2)]
     stored = [
-        Event(EventId(uuid4()), ConnectorId(UUID(row.id)), kind, status, 3, utc_now(), "words", "line 1\nline 2")
+        Event(
+            EventId(uuid4()),
+            ConnectorId(UUID(row.id)),
+            kind,
+            status,
+            3,
+            utc_now(),
+            "words",
+            "line 1\nline 2",
+            duration=lasted,
+        )
         for row in made
-        for kind, status in ((EventType.SYNC, EventStatus.SUCCESS), (EventType.SEND, EventStatus.CONNECTION_ERROR))
+        for kind, status, lasted in (
+            (EventType.SYNC, EventStatus.SUCCESS, timedelta(seconds=2.5)),
+            (EventType.SEND, EventStatus.CONNECTION_ERROR, None),
+        )
     ]
     for event in stored:
         await events.add(site.services.store, event)
@@ -185,7 +198,11 @@ async def test_events_are_listed_filtered_and_shown_with_logs(site: Site) -> Non
     assert (await _call(site, "get_all_connector_events", id=made[1].id)).total_elements == 2
     sends = await _call(site, "get_all_connector_events", event_type="SEND")
     assert {row.status for row in sends.content} == {"CONNECTION_ERROR"}
-    assert "logs" not in (await site.ask("GET", "/connectors/events")).json["content"][0]
+    assert not {"logs", "seconds"} & (await site.ask("GET", "/connectors/events")).json["content"][0].keys()
+    timed = (await site.ask_control("GET", f"/control/connectors/{made[0].id}/events?sort=DESC")).json["content"]
+    assert [(row["id"], row["seconds"]) for row in timed] == [(str(stored[1].id), None), (str(stored[0].id), 2.5)]
+    whole = (await site.ask_control("GET", f"/control/events/{stored[0].id}")).json
+    assert (whole["seconds"], whole["logs"]) == (2.5, "line 1\nline 2")
     one = await _call(site, "get_connector_event", str(stored[0].id))
     assert (one.logs, one.message, one.size, one.event_type) == ("line 1\nline 2", "words", 3, "SYNC")
     assert await _refused(site, "get_connector_event", str(uuid4())) == 404

@@ -56,6 +56,29 @@ async def test_html_is_shown_as_it_is_and_harmless(site: Site) -> None:
     assert answer.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
 
 
+_LINKED = b"<link rel=preconnect href=https://out.example><iframe src=https://out.example></iframe><p>Hi</p>"
+
+
+@pytest.mark.parametrize(
+    ("headers", "armed"),
+    [
+        ({}, True),
+        ({"Accept": "text/html;charset=utf-8"}, True),
+        ({"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}, False),
+        ({"Sec-Fetch-Dest": "empty", "Accept": "*/*"}, True),
+        ({"Sec-Fetch-Dest": "iframe"}, False),
+    ],
+)
+async def test_html_goes_out_as_it_is_but_to_a_browser_that_shows_it(
+    site: Site, headers: dict[str, str], armed: bool
+) -> None:
+    mail = await _deliver(site, b"Content-Type: text/html\r\n\r\n" + _LINKED)
+    body = (await site.ask("GET", f"/emails/{mail}/html", headers=headers)).body
+    assert (b"<link" in body, b"<iframe" in body) == (armed, armed)
+    assert b"<p>Hi</p>" in body
+    assert not armed or body.strip() == _LINKED
+
+
 async def test_html_of_a_text_mail_is_its_text_and_nothing_else(site: Site) -> None:
     answer = await site.ask("GET", f"/emails/{await _deliver(site, TEXT)}/html")
     assert b"&lt;script&gt; 1 &amp;amp; 2" in answer.body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -264,7 +265,10 @@ async def test_mail_that_arrives_during_a_load_is_stored_before_the_load_goes_on
 
 @pytest.mark.usefixtures("small_windows")
 async def test_a_sync_asked_for_counts_what_arrives_during_its_load(bench: Bench) -> None:
+    met: list[float] = []
+
     async def arrive(conversation: Conversation) -> None:
+        met.append(time.monotonic())
         if mailbox.count("UID FETCH") in (2, 5):
             mailbox.put(max(mailbox.held) + 1)
             await mailbox.announce(conversation)
@@ -272,10 +276,14 @@ async def test_a_sync_asked_for_counts_what_arrives_during_its_load(bench: Bench
     async with serving(*range(1, 101)) as (mailbox, port):
         mailbox.hooks["UID FETCH"] = arrive
         linked = await bench.link(port)
+        began = time.monotonic()
         report = await direct.sync_now(bench.services, linked.connector.id, since=None, mailbox=None)
+        took = time.monotonic() - began
         assert (report.error, len(report.stored)) == (None, 102)
         (event,) = (await events.page(bench.store, Window(), connector_id=linked.connector.id)).rows
         assert event.size == 102
+        assert event.duration is not None
+        assert met[-1] - met[0] <= event.duration.total_seconds() <= took
 
 
 @pytest.mark.usefixtures("small_windows")

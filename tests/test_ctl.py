@@ -78,7 +78,11 @@ def test_status_shows_how_much_of_a_days_bytes_is_used_where_they_are_limited(da
     assert big.endswith("2.0 GB of 2.5 GB")
     assert "GB" not in free
     assert "big is idle: the first load rests until 14:00 UTC" in text
-    assert "2.0 GB of 2.5 GB downloaded" in shown(daemon, "connector", "show", "big")
+    whole = re.sub(" +", " ", shown(daemon, "connector", "show", "big"))
+    for line in ("of a day 2.0 GB of 2.5 GB downloaded", "load goes on in 59 min", "connections 2 of 5 open"):
+        assert f"\n{line}\n" in whole
+    assert "\nsent 12 of 500 in a day, 1 in a minute\n" in whole
+    assert "logins" not in whole
 
 
 def test_status_json_is_the_daemons_answer(daemon: StandIn) -> None:
@@ -143,7 +147,7 @@ def test_show_tells_all_but_the_passwords(daemon: StandIn) -> None:
     assert "by itself, at least every 5 min" in text
     assert row["inboxId"] in text
     whole = as_json(daemon, "connector", "show", "work")
-    assert whole.keys() == {"connector", "imap", "smtp", "syncSettings", "status"}
+    assert whole.keys() == {"connector", "imap", "smtp", "syncSettings", "usage", "status"}
     del daemon.parts[row["id"], "smtp"]
     assert as_json(daemon, "connector", "show", "work")["smtp"] is None
 
@@ -388,10 +392,13 @@ def test_a_send_that_cannot_be_meant_is_bad_input(daemon: StandIn, args: list[st
 def test_events_list_and_show_one_with_its_log(daemon: StandIn) -> None:
     row = daemon.add_connector("work")
     event = daemon.add_event(row)
-    daemon.add_event(row, eventType="SEND", status="CONNECTION_ERROR", size=0, message="550 no", createdAt=moment(5))
+    daemon.add_event(
+        row, eventType="SEND", status="CONNECTION_ERROR", size=0, message="550 no", createdAt=moment(5), seconds=None
+    )
     header, newest, oldest = shown(daemon, "events", "work").splitlines()
-    assert header.split() == ["WHEN", "TYPE", "STATUS", "MAILS", "MESSAGE", "ID"]
-    assert "SEND  CONNECTION_ERROR      0  550 no" in newest
+    assert header.split() == ["WHEN", "TYPE", "STATUS", "MAILS", "TOOK", "MESSAGE", "ID"]
+    assert "SEND  CONNECTION_ERROR      0       -  550 no" in newest
+    assert "3  0.46 s  3 new mails" in oldest
     assert oldest.endswith(event["id"])
     assert shown(daemon, "events", "work", "--id", event["id"]).endswith(f"\n\n{event['logs']}\n")
     assert as_json(daemon, "events", "work", "--id", event["id"]) == event

@@ -93,6 +93,11 @@ def test_doors_and_tests_have_no_serious_fault(chromium: Browser, running: Daemo
         desk.press("Test")
         desk.see("What to do:")
         found += in_every_look(desk)
+        desk.open(next(path for path in paths if path.endswith("/edit")).removesuffix("/edit"))
+        desk.press("Test")
+        desk.press("Send a mail to itself")
+        desk.see("The mail did not come back")
+        found += in_every_look(desk)
     assert found == []
 
 

@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Dialog, Page, sync_playwright
 from hostile_mail import CANARY, HEADERS, NAMES, OUTSIDE, html, pieces
 from servers import LOOPBACK
 from servers.browser import PATIENCE_MS, chromium_file, cookie_of
-from servers.daemon import Daemon
+from servers.daemon import KEY, Daemon
 from servers.dovecot import Dovecot
 
 AT_ONCE = 60
@@ -269,6 +269,15 @@ def test_a_frame_opened_by_itself_runs_nothing_either(watch: Watch) -> None:
         "link-preconnect",
     ):
         watch.page.goto(f"{watch.base}/ui/mail/{watch.mails[name]['id']}/frame")
+        assert watch.page.evaluate("window.name") == "", name
+        assert watch.page.evaluate("window.origin") == "null", name
+    watch.settle()
+    assert (watch.signs, watch.culprits()) == ([], set())
+
+
+def test_html_of_the_api_connects_to_nobody_either(watch: Watch) -> None:
+    for name in [name for name in watch.mails if name.startswith(("link-", "iframe-", "meta-", "script"))]:
+        watch.page.goto(f"{watch.base}/emails/{watch.mails[name]['id']}/html?apiKey={KEY}")
         assert watch.page.evaluate("window.name") == "", name
         assert watch.page.evaluate("window.origin") == "null", name
     watch.settle()

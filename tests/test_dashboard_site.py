@@ -7,20 +7,23 @@ import gzip
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
 from api_site import KEY, MAIL, Site, open_site
+from inboxd.budgets import Purpose
 from inboxd.dashboard.counts import FRESH_SECONDS, Counts
 from inboxd.dashboard.sessions import Sessions
-from inboxd.model import ConnectorId, State, Status, utc_now
+from inboxd.model import ConnectorId, DayBudget, State, Status, utc_now
 from inboxd.roster import Roster
-from inboxd.sections import OutboxSettings
+from inboxd.sections import ImapSettings, OutboxSettings
 from servers.daemon import Daemon
 
 PLAIN = {"Accept-Encoding": "identity"}
@@ -236,17 +239,47 @@ async def test_connector_is_shown_whatever_state_it_is_in(
             assert ("canary" in page) == (path != "/ui/connectors")  # the list is short
 
 
-async def test_connector_shows_how_many_mails_its_server_still_allows(tmp_path: Path) -> None:
+def facts(page: str) -> dict[str, str]:
+    """What the page's lists of terms say, in words alone; a meter has none beside what is written for those who see."""
+    pairs = re.findall(r"<dt>(.*?)</dt>\s*<dd>(.*?)</dd>", page, re.DOTALL)
+    return {name: " ".join(re.sub("<.*?>", "", said).split()) for name, said in pairs}
+
+
+async def test_connector_shows_what_it_takes_of_what_it_may(tmp_path: Path) -> None:
     async with (
-        open_site(tmp_path, pages=Sessions(), outbox=OutboxSettings(per_day=7)) as site,
+        open_site(tmp_path, pages=Sessions(), outbox=OutboxSettings(per_day=7), imap=ImapSettings()) as site,
         signed_in(site) as opened,
     ):
         made = await site.new_connector(name="n", emailAddress="a@example.com")
         page = f"/ui/connectors/{made['id']}"
-        assert "of 7 that the server allows" not in await look(opened, page), "it cannot send"
+        assert "Budgets" not in await look(opened, page), "it has no server"
         smtp = {"smtpHost": "127.0.0.1", "smtpPort": 1, "smtpUsername": "u", "smtpPassword": "p"}
         assert (await site.ask("POST", f"/connectors/{made['id']}/smtp", smtp)).status == 201
-        assert "0 <small>of 7 that the server allows" in await look(opened, page)
+        shown = facts(await look(opened, page))
+        assert (shown["Mails sent in a day"], shown["Mails sent in a minute"]) == ("0 of 7", "0")
+        assert "Connections open" not in shown, "it cannot fetch"
+        imap = {"imapHost": "imap.gmail.com", "imapPort": 1, "imapUsername": "u", "imapPassword": "p"}
+        assert (await site.ask("POST", f"/connectors/{made['id']}/imap", imap)).status == 201
+        account = site.services.budgets.of("imap.gmail.com", "u")
+        await account.login()
+        assert account.traffic is not None
+        with account.traffic.metered(lambda: 2_100_000_000):
+            pass
+        async with account.place(Purpose.CHORE):
+            shown = facts(await look(opened, page))
+            used = (await site.ask_control("GET", f"/control/connectors/{made['id']}/usage")).json
+        assert shown["Connections open"] == "1 of 15"
+        assert shown["Logins in a minute"] == "1 of 60"
+        assert shown["Downloaded in a day"] == "2.1 GB of 2.5 GB"
+        assert used["receivedBytes"] == {"used": 2_100_000_000, "limit": 2_500_000_000}
+        assert (used["sentInDay"], used["sentInMinute"]) == ({"used": 0, "limit": 7}, {"used": 0, "limit": None})
+        resting = DayBudget(2_100_000_000, 2_500_000_000, utc_now() + timedelta(hours=3, minutes=1))
+        status = Status(State.THROTTLED, utc_now(), retry_at=utc_now() + timedelta(seconds=61), budget=resting)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(site.services.roster, "status", {ConnectorId(UUID(made["id"])): status}.get)
+            rests = re.sub("<.*?>", "", await look(opened, page))
+        assert "It goes on in 3 h." in rests
+        assert "The next try is in 1 min." in rests
 
 
 async def test_a_sign_in_at_a_provider_is_its_sessions_alone(site: Site) -> None:

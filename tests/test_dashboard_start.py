@@ -7,9 +7,11 @@ from typing import Any
 
 from playwright.sync_api import Browser, expect
 
+from inboxd.model import Tls
 from servers.browser import Desk, desk_on
 from servers.daemon import KEY, Daemon
 from servers.dovecot import Dovecot, User
+from servers.smtp import smtp_server
 
 SECRET = "pa55-word-of-the-form"
 MAIL = b"From: Ada <ada@example.test>\r\nTo: me@example.test\r\nSubject: %s\r\n\r\nGood morning\r\n"
@@ -128,6 +130,7 @@ def test_a_connector_is_paused_resumed_synced_tested_edited_and_deleted(desk: De
     assert "Synced:" in desk.notice()
     desk.press("Test")
     desk.see("Everything works.")
+    expect(desk.page.get_by_role("button", name="Send a mail to itself")).to_have_count(0)
     desk.follow("Edit the settings")
     assert desk.page.input_value("#password") == ""
     desk.fill(name="Renamed")
@@ -147,6 +150,29 @@ def test_a_connector_is_paused_resumed_synced_tested_edited_and_deleted(desk: De
     assert desk.open(here).status == 404
 
 
+def test_a_mail_to_itself_is_followed_while_it_is_on_its_way(desk: Desk, dovecot: Dovecot) -> None:
+    user = dovecot.user(password=SECRET)
+    with smtp_server(Tls.NONE) as smtp:
+        connector = desk.daemon.connect(user, dovecot.starttls, smtp=smtp)
+        desk.daemon.await_state(connector, "idle")
+        desk.open(f"/ui/connectors/{connector['id']}")
+        desk.press("Test")
+        desk.see("Everything works.")
+        desk.see(f"goes to {user.name} and is timed")
+        desk.press("Send a mail to itself")
+        desk.see("accepted")
+        assert "The mail came back." not in desk.content()
+        dovecot.append(user, smtp.received[-1].content)
+        desk.see("The mail came back.")
+        expect(desk.page.locator(".steps b")).to_have_text(["connect", "accepted", "delivered", "detected"])
+        assert desk.daemon.count(connector) == 0
+        smtp.answers["RCPT"] = "550 5.1.1 nobody of that name"
+        desk.press("Send a mail to itself")
+        desk.see("550 5.1.1 nobody of that name")
+        desk.see("Likely cause:")
+    assert SECRET not in desk.content()
+
+
 def test_events_show_their_log_and_the_protocol_is_shown_as_it_is_spoken(desk: Desk, dovecot: Dovecot) -> None:
     user = dovecot.user(password=SECRET)
     connector = desk.daemon.connect(user, dovecot.starttls)
@@ -160,6 +186,7 @@ def test_events_show_their_log_and_the_protocol_is_shown_as_it_is_spoken(desk: D
     desk.page.locator("[data-live=events] a").first.click()
     assert re.fullmatch(r"/ui/events/[0-9a-f-]{36}", desk.path)
     expect(desk.page.locator("pre.text")).to_contain_text("FETCH")
+    expect(desk.page.locator(".facts")).to_contain_text(re.compile(r"Took\s*[0-9.]+ m?s"))
     assert SECRET not in desk.content()
 
 

@@ -64,6 +64,11 @@ def test_durations_are_in_their_largest_unit(seconds: float | None, words: str) 
     assert render.duration(seconds) == words
 
 
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "400 ms"), (2.44, "2.4 s"), (12.3, "12 s"), (9.97, "10 s")])
+def test_what_took_a_few_seconds_is_told_in_tenths(seconds: float, words: str) -> None:
+    assert render.took(timedelta(seconds=seconds)) == words
+
+
 @pytest.mark.parametrize(("count", "words"), [(0, "0 B"), (999, "999 B"), (4_200, "4.2 KB"), (17_300_000, "17 MB")])
 def test_sizes_are_short(count: float, words: str) -> None:
     assert render.size(count) == words

@@ -29,7 +29,7 @@ FLOORS = (
     (
         "accounts dial roster connector sync backfill fetching direct accepting sender lane chores waiter matching"
         " probe evidence roundtrip flags indexer poster receiver sweeper services beat sweep following ahead declared"
-        " survey tokens visits granting resealing metering quota renewal passes"
+        " survey tokens visits granting resealing metering quota usage renewal passes"
     ),
     "api scrape",
     "dashboard",

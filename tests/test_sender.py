@@ -79,6 +79,7 @@ async def test_sent_mail_is_recorded_with_the_servers_words_and_its_bytes(bench:
     (event,) = await noted(linked)
     assert (event.type, event.status, event.size) == (EventType.SEND, EventStatus.SUCCESS, 1)
     assert "RCPT TO:<eve@example.com>" in (event.logs or "")
+    assert event.duration is not None
     assert sample("inboxd_sends_total", result="sent") == before + 1
 
 

@@ -23,7 +23,9 @@ from inboxd.model import ApiKey, KeyId, MessageFilter
 from inboxd.store import inboxes, installation, keys, messages
 from inboxd.store.engine import Store, open_store
 from inboxd.store.migrations import r0011_scopes
+from inboxd.store.schema_grants import GRANTS
 from inboxd.store.schema_outbox import OUTBOX
+from inboxd.store.schema_traffic import TRAFFIC
 from servers.postgres import PostgresServer
 from servers.stores import MORNING, make_inbox
 
@@ -45,7 +47,8 @@ async def test_migrated_schema_equals_the_tables(new_url: str) -> None:
     def compare(connection: Connection) -> object:
         options = {"compare_type": True, "compare_server_default": True, "include_name": is_compared}
         context = MigrationContext.configure(connection, opts=options)
-        return compare_metadata(context, OUTBOX.metadata)
+        (tables,) = {table.metadata for table in (GRANTS, OUTBOX, TRAFFIC)}
+        return compare_metadata(context, tables)
 
     async def look(connection: AsyncConnection) -> object:
         return await connection.run_sync(compare)

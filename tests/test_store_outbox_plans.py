@@ -28,6 +28,12 @@ ASKED: dict[str, tuple[Work, str]] = {
         lambda store, linked: outbox.handed_over_since(store, route_of(linked), utc_now() - timedelta(days=1)),
         "ix_tries_handed_over",
     ),
+    "what was used of them": (
+        lambda store, linked: outbox_list.handed_over(
+            store, route_of(linked), utc_now() - timedelta(days=1), utc_now()
+        ),
+        "ix_tries_handed_over",
+    ),
     "the census": (lambda store, _: outbox_list.census(store), "ix_outbox_undone"),
     "what is to be done": (lambda store, _: chores.due(store, utc_now()), "ix_chores_due"),
     "a connector's chores": (

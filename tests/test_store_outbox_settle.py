@@ -62,6 +62,7 @@ async def test_sent_mail_is_told_everywhere(store: Store, linked: Linked) -> Non
     (event,) = await told(store)
     assert (event.connector_id, event.type, event.status) == (linked.connector.id, EventType.SEND, EventStatus.SUCCESS)
     assert (event.size, event.message, event.logs) == (1, "sent: 250 queued as 7", verdict.logs)
+    assert event.duration == tried.ended_at - tried.began_at > timedelta()
 
 
 async def test_who_was_refused_is_named_with_the_mail(store: Store, linked: Linked) -> None:
@@ -395,3 +396,5 @@ async def test_what_was_handed_over_counts_against_the_limits(store: Store, link
     assert await outbox.handed_over_since(store, route_of(linked), since) == [older.ended_at, newer.ended_at]
     assert await outbox.handed_over_since(store, route_of(linked), newer.ended_at) == [newer.ended_at]
     assert await outbox.handed_over_since(store, RELAY, since) == []
+    assert await outbox_list.handed_over(store, route_of(linked), since, newer.ended_at) == (2, 1)
+    assert await outbox_list.handed_over(store, RELAY, since, since) == (0, 0)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.mails import Digest
 from inboxd.model import InboxId, MessageFilter, Window, utc_now
-from inboxd.store import messages
+from inboxd.store import messages, tallies
 from inboxd.store.engine import Store
 from servers.stores import Linked, make_incoming
 
@@ -85,6 +85,18 @@ async def test_count_and_page_come_from_the_index(store: Store, linked: Linked, 
     assert index in paged
     assert "TEMP B-TREE" not in paged
     assert "Sort" not in paged
+
+
+async def test_mails_of_the_last_hours_are_counted_within_them_alone(store: Store, linked: Linked) -> None:
+    await messages.add_batch(store, linked.place, linked.inbox.id, [make_incoming(uid) for uid in range(1, 4)])
+    (way,) = await plans(store, lambda: tallies.by_hour(store, utc_now(), 24))
+    if "SEARCH" in way:
+        assert (
+            "messages USING COVERING INDEX ix_messages_of_inbox (inbox_id=? AND created_at>? AND created_at<?)" in way
+        )
+    else:
+        assert "Index Only Scan using ix_messages_of" in way
+        assert "Index Cond: " in way
 
 
 async def test_the_nth_comes_from_the_index(store: Store, linked: Linked) -> None:

@@ -158,6 +158,17 @@ async def test_finishing_keeps_the_count_unless_told(
     assert after == replace(before, size=expected, message="2 mails", logs="x")
 
 
+async def test_event_lasts_as_long_as_its_last_batch_or_its_end_says(store: Store, linked: Linked) -> None:
+    event_id, end = EventId(uuid4()), (EventStatus.SUCCESS, EventType.SYNC)
+    for uid in (1, 2):
+        ready, lasted = messages.prepare(store, [make_incoming(uid)]), timedelta(seconds=uid)
+        await messages.add_ready(store, linked.place, linked.inbox.id, ready, event_id=event_id, lasted=lasted)
+        assert (await events.get(store, event_id)).duration == lasted
+    for given, kept in ((None, 2), (timedelta(seconds=3), 3)):
+        await events.finish(store, event_id, linked.connector.id, *end, duration=given)
+        assert (await events.get(store, event_id)).duration == timedelta(seconds=kept)
+
+
 async def test_sent_mail_comes_back_as_it_was(store: Store, linked: Linked) -> None:
     first, second = (
         make_sent(linked),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+from inboxd.mails import Loaded, Place
 from inboxd.model import MessageFilter, MessageId, Window, utc_now
-from inboxd.store import marks, messages, neighbours, tallies
+from inboxd.store import cursors, marks, messages, neighbours, tallies
 from inboxd.store.engine import Store
 from servers.stores import Linked, link, make_incoming
 
@@ -41,6 +43,32 @@ async def test_mails_are_counted_by_the_hour_they_came_in(store: Store, linked: 
     later = now + timedelta(hours=5)
     assert (await tallies.by_hour(store, later, 24))[linked.inbox.id] == [0] * 18 + [3] + [0] * 5
     assert await tallies.by_hour(store, now + timedelta(days=3), 24) == {}
+
+
+async def test_what_first_loads_brought_did_not_come_today(store: Store, linked: Linked) -> None:
+    sent, archive = (replace(linked.place, mailbox=name) for name in ("Sent", "Archive"))
+
+    async def load(place: Place, *uids: int) -> None:
+        await asyncio.sleep(0.01)  # its mails are as if created before it, a microsecond apart for each UID
+        begun = await cursors.begin(store, place, top=max(uids))
+        ready = messages.prepare(store, [make_incoming(uid) for uid in uids])
+        whole, epoch = Loaded(0, max(uids) + 1), begun.backfill_epoch
+        await messages.add_ready(store, place, linked.inbox.id, ready, loaded=whole, epoch=epoch)
+
+    async def arrive(place: Place, uid: int) -> None:
+        await messages.add_batch(store, place, linked.inbox.id, [make_incoming(uid)], last_uid=uid)
+
+    await arrive(sent, 1)
+    await load(linked.place, 1, 2, 3)
+    await arrive(linked.place, 4)
+    await load(archive, 7, 2_000)
+    await arrive(archive, 2_001)
+    other = await link(store, "other")
+    await _fill(store, other, 2)
+    now = utc_now() + timedelta(seconds=1)
+    assert await tallies.by_hour(store, now, 24) == {linked.inbox.id: [0] * 23 + [3], other.inbox.id: [0] * 23 + [2]}
+    assert (await tallies.by_hour(store, now + timedelta(hours=2), 24))[linked.inbox.id] == [0] * 21 + [3, 0, 0]
+    assert await tallies.by_hour(store, now + timedelta(days=2), 24) == {}
 
 
 async def test_mailboxes_say_how_far_they_are_read(store: Store, linked: Linked) -> None:

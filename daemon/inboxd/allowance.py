@@ -21,6 +21,11 @@ class Allowance:
         if self._limits:
             self._past.extend([now] * count)
 
+    def used(self, now: datetime, seconds: float) -> int:
+        """How many went in the last so many seconds, no more than the longest window of a limit is known."""
+        since = now - timedelta(seconds=seconds)
+        return sum(at > since for at in self._past)
+
     def free(self, now: datetime, most: int) -> tuple[int, float]:
         """How many may go now, at most `most`; when that is 0, the seconds until one may."""
         longest = max((span for _, span in self._limits), default=timedelta())

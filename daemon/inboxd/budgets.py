@@ -19,12 +19,13 @@ from inboxd import providers
 from inboxd.allowance import Allowance
 from inboxd.errors import NoRoom
 from inboxd.logins import Logins
-from inboxd.model import utc_now
+from inboxd.model import Share, utc_now
 from inboxd.sections import ImapSettings
 from inboxd.traffic import KEPT_HOURS, Clock, Traffic, this_hour
 
 WAIT_SECONDS: Final = 30.0  # for a place, or for a login's turn
 _SEEN_SECONDS: Final = 600.0  # a server that had no room for one more is believed so long
+_MINUTE: Final = 60.0
 _ACCOUNTS: Final = 1000  # remembered at most, but for those in use
 
 
@@ -85,7 +86,7 @@ class Budget:
         self._queue: list[_Wait] = []
         self._numbers = itertools.count()
         self._per_minute = limits.logins_per_minute
-        self._logins = Allowance([(self._per_minute, 60.0)] if self._per_minute else [])
+        self._logins = Allowance([(self._per_minute, _MINUTE)] if self._per_minute else [])
         limit_bytes = limits.bytes_per_day or quirks.bytes_per_day
         self.traffic = Traffic(limit_bytes, clock) if limit_bytes else None
 
@@ -93,6 +94,16 @@ class Budget:
     def connections(self) -> int:
         """How many at a time: as set, or fewer where the server was seen to allow fewer."""
         return self._most(Purpose.DIRECT)
+
+    @property
+    def open(self) -> int:
+        """How many connections have a place now."""
+        return len(self._open)
+
+    @property
+    def logins(self) -> Share | None:
+        """Those that began in the last minute; None where they are not limited, and so not counted."""
+        return Share(self._logins.used(utc_now(), _MINUTE), self._per_minute) if self._per_minute else None
 
     @property
     def has_queue(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ from inboxd.ctl_command import (
     refuse_taken,
 )
 from inboxd.ctl_discover import filled_in, servers_of, tell_found
-from inboxd.ctl_follow import STATE_STYLES, day_budget, follow_first_sync, shown_state
-from inboxd.ctl_print import Column, ago, local_time, note, print_record, print_table, say
+from inboxd.ctl_follow import STATE_STYLES, follow_first_sync, shown_state
+from inboxd.ctl_print import Column, ago, local_time, note, print_record, print_table, say, size
 
 _OPTIONS_OF_HALF = {
     "imap": "createConnectorImapConnectionOptions",
@@ -51,6 +52,14 @@ _WAY = {
     "clientCertificate": "showing",
 }
 _MOMENTS = (("since", "since"), ("next try", "retryAt"))
+_PAUSES = (("load goes on", "restsUntil"),)
+# What is used of what may be: its field, how it is written, and words after it.
+_SHARES: dict[str, tuple[tuple[str, Callable[[int], str], str], ...]] = {
+    "connections": (("connections", str, "open"),),
+    "logins": (("logins", str, "in the last minute"),),
+    "of a day": (("receivedBytes", size, "downloaded"),),
+    "sent": (("sentInDay", str, "in a day"), ("sentInMinute", str, "in a minute")),
+}
 _LIST_COLUMNS = (
     Column("NAME", flex=True),
     Column("EMAIL", flex=True),
@@ -199,12 +208,14 @@ def _whole(client: Client, row: Row) -> Row:
         "imap": parts["imap"].get("result"),
         "smtp": parts["smtp"].get("result"),
         "syncSettings": parts["sync-settings"].get("result"),
+        "usage": client.get(f"/control/connectors/{row['id']}/usage"),
         "status": next((state for state in states if state["id"] == row["id"]), None),
     }
 
 
 def _print_whole(whole: Row) -> None:
     row, settings, state = whole["connector"], whole["syncSettings"], inner(whole, "status")
+    usage = inner(whole, "usage")
     pairs: list[tuple[str, object]] = [
         ("name", row.get("name")),
         ("email", row.get("emailAddress")),
@@ -231,9 +242,20 @@ def _print_whole(whole: Row) -> None:
         ("mails", state.get("messages")),
         ("last sync", ago(state.get("lastSyncAt"))),
         ("server heard", ago(state.get("lastServerActivityAt"))),
-        *([("of a day", f"{line} downloaded")] if (line := day_budget(state)) else []),
+        *((name, line) for name, shares in _SHARES.items() if (line := _used(usage, shares))),
+        *((name, ago(usage[field])) for name, field in _PAUSES if usage.get(field)),
     ]
     print_record(pairs)
+
+
+def _used(usage: Row, shares: Iterable[tuple[str, Callable[[int], str], str]]) -> str:
+    """How much is used, and of what where that is limited; empty where nothing is counted."""
+    said: list[str] = []
+    for field, shown, words in shares:
+        if share := usage.get(field):
+            most = "" if share["limit"] is None else f" of {shown(share['limit'])}"
+            said.append(f"{shown(share['used'])}{most} {words}")
+    return ", ".join(said)
 
 
 def _connection_line(row: Row | None, half: str) -> str | None:

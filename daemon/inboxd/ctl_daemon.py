@@ -52,6 +52,7 @@ _EVENT_COLUMNS = (
     Column("TYPE"),
     Column("STATUS", styles={"SUCCESS": "green", "CONNECTION_ERROR": "red", "INTERNAL_ERROR": "red"}),
     Column("MAILS", right=True),
+    Column("TOOK", right=True),
     Column("MESSAGE", flex=True),
     Column("ID", below="MESSAGE"),
 )
@@ -143,9 +144,9 @@ def events(control: Control, name: str, limit: int, event_id: str | None) -> Non
     client = control.client
     row = find_connector(client, name)
     if event_id is None:
-        control.tell(client.page(f"/connectors/{row['id']}/events", limit, sort="DESC"), _print_events)
+        control.tell(client.page(f"/control/connectors/{row['id']}/events", limit, sort="DESC"), _print_events)
         return
-    event = client.get(f"/connectors/events/{checked_id(event_id, 'an event')}")
+    event = client.get(f"/control/events/{checked_id(event_id, 'an event')}")
     if event["connectorId"] != row["id"]:
         raise Failure(f"event {event_id} is not one of {label(row)}'s")
     control.tell(event, _print_event)
@@ -153,10 +154,25 @@ def events(control: Control, name: str, limit: int, event_id: str | None) -> Non
 
 def _print_events(page: Row) -> None:
     lines = [
-        (ago(row["createdAt"]), row["eventType"], row["status"], row["size"], row.get("message"), row.get("id"))
+        (
+            ago(row["createdAt"]),
+            row["eventType"],
+            row["status"],
+            row["size"],
+            _took(row),
+            row.get("message"),
+            row.get("id"),
+        )
         for row in page["content"]
     ]
     print_table(_EVENT_COLUMNS, lines, empty="no events yet")
+
+
+def _took(event: Row) -> str | None:
+    seconds: float | None = event.get("seconds")
+    if seconds is None:
+        return None
+    return f"{seconds:.2f} s" if seconds < 10 else duration(seconds)
 
 
 def _print_event(event: Row) -> None:
@@ -167,6 +183,7 @@ def _print_event(event: Row) -> None:
             ("type", event["eventType"]),
             ("status", event["status"]),
             ("mails", event["size"]),
+            ("took", _took(event)),
             ("message", event.get("message")),
         ]
     )

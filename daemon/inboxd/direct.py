@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, final
 from uuid import uuid4
 
@@ -85,6 +86,7 @@ class _Round:
         self._since = since
         self._report = report
         self._run: Pass | None = None
+        self._began = time.monotonic()
         self._events: list[EventId] = []
         self._count = 0
         self._stored: list[MessageId] = []
@@ -92,6 +94,7 @@ class _Round:
 
     async def read(self, session: Session, account: Account, name: str) -> None:
         """Read one mailbox; what goes wrong is raised, for `fail`."""
+        self._began = time.monotonic() if self._events else self._began
         async with self._services.roster.lock(self._target.connector_id, name):
             mailbox = await session.examine(name)
             run = self._run = await sync.begin(self._target, session, mailbox, Trigger.DIRECT, report=self._report)
@@ -118,6 +121,7 @@ class _Round:
             size=size,
             message=str(error),
             logs="\n".join(self.transcript),
+            duration=timedelta(seconds=time.monotonic() - self._began),
         )
         self._errors.append(str(error))
         self._end(event_id)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Final, final
 
@@ -234,6 +235,7 @@ async def commit(
         loaded=loaded,
         epoch=epoch,
         event_id=run.event_id,
+        lasted=timedelta(seconds=time.monotonic() - run.began),
         bulk=epoch is not None or len(ready) > _FEW_COUNT,
     )
     run.cursor = max(run.cursor, cursor)

@@ -13,6 +13,7 @@ may be a broken one, takes away a few that were named one by one at most; and me
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ class Follower:
         """
         if not self._place.uidvalidity or (self._first and not await self._begin()):
             return
-        found, announced = _Found(), self._session.changes != self.noted
+        began, found, announced = time.monotonic(), _Found(), self._session.changes != self.noted
         self._unlisted |= announced
         self._named = []
         try:
@@ -136,7 +137,7 @@ class Follower:
         vain = announced and self._session.changes == self.noted and not str(found)
         self._vain = self._vain + 1 if vain else 0
         if str(found):
-            await self._tell(found)
+            await self._tell(found, timedelta(seconds=time.monotonic() - began))
 
     async def _begin(self) -> bool:
         """Take up where it was left. A server that counts less than it did has lost what it knew: all is compared."""
@@ -250,7 +251,7 @@ class Follower:
         left = [uid for uid in gone if uid not in there]
         found.removed += await upstream.remove_vanished(self._target.store, self._place, left)
 
-    async def _tell(self, found: _Found) -> None:
+    async def _tell(self, found: _Found, lasted: timedelta) -> None:
         metrics.FLAGS_CHANGED.inc(found.flags)
         metrics.VANISHED.inc(found.vanished)
         await events.finish(
@@ -261,6 +262,7 @@ class Follower:
             EventType.SYNC,
             message=f"{found} in {self._place.mailbox}",
             logs="\n".join(self._transcript),
+            duration=lasted,
         )
         self._target.bus.publish(self._target.inbox_id)
         self._transcript.clear()

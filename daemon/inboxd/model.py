@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Generic, NewType, TypeVar
 from uuid import UUID
 
@@ -184,7 +184,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One sync or send of a connector. `size` counts mails; `logs` is the masked protocol transcript."""
+    """One sync or send of a connector. `size` counts mails; `logs` is the masked protocol transcript.
+
+    `duration`: of a sync from the begin of the pass to its last commit, of a send that of the try; None where nothing
+    was under way, or by an older program.
+    """
 
     id: EventId
     connector_id: ConnectorId
@@ -195,6 +199,7 @@ class Event:
     message: str | None = None
     logs: str | None = None
     seen: bool = False
+    duration: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +329,33 @@ class SyncReport:
     stored: tuple[MessageId, ...]
     logs: tuple[str, ...]
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many of what may be used at most; `limit` is None where no limit is known."""
+
+    used: int
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a connector takes of what it may, None for what is not counted.
+
+    `connections` open and `logins` of the last minute are those of its account at its IMAP server, by whatever
+    connector, and so is `received`, bytes of a day. Until `rests_until` its first load rests for the sake of these.
+    `sent_in_day` and `sent_in_minute` are mails that its SMTP server took whole. `throttled_until`: its server had
+    asked for a pause.
+    """
+
+    connections: Share | None = None
+    logins: Share | None = None
+    received: Share | None = None
+    sent_in_day: Share | None = None
+    sent_in_minute: Share | None = None
+    rests_until: datetime | None = None
+    throttled_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, final
 from uuid import uuid4
@@ -61,7 +62,8 @@ class Pass:
 
     `holes` are UIDs the server lists but did not hand over; the cursor stays below them. `load` is the mailbox's first
     load while that is incomplete; `keeps_cursor` says that no mark moves. `stored` counts what this pass has stored;
-    `ids` are those of the first 10,000.
+    `ids` are those of the first 10,000. `began` and `ended` are on the monotonic clock: its begin, and
+    its last commit so far.
     """
 
     target: Target
@@ -82,6 +84,8 @@ class Pass:
     total: int = 0
     received_bytes: int = 0
     pace: Pace = field(default_factory=Pace)
+    began: float = field(default_factory=time.monotonic)
+    ended: float | None = None
 
     def again(self, trigger: Trigger, pushed_at: float | None) -> Pass:
         """The next pass over the same open mailbox. Its cursor may lag behind another session's: what that one stored
@@ -113,6 +117,11 @@ class Pass:
         )
 
     @property
+    def lasted(self) -> timedelta:
+        """From its begin to its last commit, or to now if it has stored nothing."""
+        return timedelta(seconds=(time.monotonic() if self.ended is None else self.ended) - self.began)
+
+    @property
     def backfill_remaining(self) -> int:
         """After this pass: how many messages of the first load are to come, or kept back by the server."""
         return len(self.load.holes) + self.load.left if self.load is not None else 0
@@ -120,4 +129,5 @@ class Pass:
     def note_stored(self, count: int, ids: Iterable[MessageId]) -> None:
         """So many messages more were stored, these among them."""
         self.stored += count
+        self.ended = time.monotonic()
         self.ids += islice(ids, MOST_IDS - len(self.ids))

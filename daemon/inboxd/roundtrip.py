@@ -42,13 +42,19 @@ async def roundtrip(services: Services, id: ConnectorId, trace: Trace, seconds: 
     connector = await connectors.get(services.store, id)
     imap = await account_of(services.store, services.vault, id, Kind.IMAP)
     smtp = await account_of(services.store, services.vault, id, Kind.SMTP)
-    address = connector.email_address or smtp.username
-    if "@" not in address:
+    address = own_address(connector, smtp)
+    if address is None:
         raise Conflict(f"connector {connector.name or id} has no mail address to send to; set one")
     trip = _Trip(services, connector, imap, smtp, address, trace, seconds)
     async with aclosing(told(trip.go)) as steps:
         async for step in steps:
             yield step
+
+
+def own_address(connector: Connector, smtp: Account) -> str | None:
+    """Where the connector's mail to itself goes; None when it has no address."""
+    address = connector.email_address or smtp.username
+    return address if "@" in address else None
 
 
 @final

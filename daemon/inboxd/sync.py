@@ -145,7 +145,8 @@ async def take_live(
     own. Two at a time do no harm: what one has stored, the other recognises.
     """
     live = replace(run.again(trigger, pushed_at), session=session)
-    live.event_id = event_id or live.event_id
+    if event_id is not None:  # of the load itself
+        live.event_id, live.began = event_id, run.began
     if terms or live.holes or not live.place.uidvalidity or not await _take_new(live):
         await _take(live, await search(live.session, terms, above=live.cursor), live.cursor)
     run.cursor, run.holes = max(run.cursor, live.cursor), live.holes
@@ -214,6 +215,7 @@ async def write_event(run: Pass, transcript: list[str]) -> None:
         size=count,
         message=f"{count} new message{'' if count == 1 else 's'} in {run.place.mailbox}",
         logs="\n".join(transcript),
+        duration=run.lasted,
     )
 
 

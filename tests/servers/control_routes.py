@@ -85,7 +85,7 @@ def _create(daemon: StandIn, asked: Asked) -> Answer:
     return 201, row
 
 
-@_on("GET", "/connectors/events/([^/]+)")
+@_on("GET", "(?:/control/events|/connectors/events)/([^/]+)")
 def _event(daemon: StandIn, asked: Asked, event_id: str) -> Answer:
     found = next((row for row in daemon.events if row["id"] == event_id), None)
     if found is None:
@@ -139,7 +139,21 @@ def _no_sync(daemon: StandIn, asked: Asked, connector_id: str) -> Answer:
     return 204, None
 
 
-@_on("GET", "/connectors/([^/]+)/events")
+@_on("GET", "/control/connectors/([^/]+)/usage")
+def _usage(daemon: StandIn, asked: Asked, connector_id: str) -> Answer:
+    budget = daemon.states.get(connector_id, {}).get("budget")
+    return 200, {
+        "connections": {"used": 2, "limit": 5},
+        "logins": None,
+        "receivedBytes": budget and {"used": budget["usedBytes"], "limit": budget["limitBytes"]},
+        "sentInDay": {"used": 12, "limit": 500},
+        "sentInMinute": {"used": 1, "limit": None},
+        "restsUntil": budget and budget["resumesAt"],
+        "throttledUntil": None,
+    }
+
+
+@_on("GET", "/control/connectors/([^/]+)/events")
 def _events(daemon: StandIn, asked: Asked, connector_id: str) -> Answer:
     rows = [row for row in daemon.events if row["connectorId"] == connector_id]
     return _page(asked, [{key: value for key, value in row.items() if key != "logs"} for row in rows])

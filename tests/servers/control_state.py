@@ -148,6 +148,7 @@ class StandIn:
             "seen": False,
             "logs": "S: * OK ready\nC: A1 LOGIN *** ***",
             "createdAt": moment(60),
+            "seconds": 0.456,
             **fields,
         }
         self.events.append(row)

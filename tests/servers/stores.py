@@ -216,6 +216,7 @@ def make_event(connector_id: ConnectorId, type: EventType = EventType.SYNC, minu
         message="fine",
         logs="C: NOOP\nS: OK",
         seen=True,
+        duration=timedelta(seconds=90, microseconds=7),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,7 +27,11 @@ _PIECE_BYTES: Final = 256 << 10
 # Answers hold mail and are never to be guessed at or kept by whatever lies between.
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 # Mail is hostile: whatever a browser shows of it runs no script, loads nothing and belongs to no origin.
-_SANDBOX: Final = {"Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"}
+_SANDBOX: Final = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+    "X-DNS-Prefetch-Control": "off",
+}
+_SHOWN: Final = frozenset({"document", "iframe", "frame", "embed", "object"})
 
 Emit = Callable[[Answer | None], Awaitable[None]]
 
@@ -47,6 +51,15 @@ class Page:
 
     content: str
     policy: str
+
+
+def is_shown(headers: Mapping[str, str]) -> bool:
+    """Whether a browser asks for something to be shown as a page, as no program does, and no script on a page.
+
+    By Sec-Fetch-Dest, or, as browsers keep that from servers elsewhere without TLS, by what they accept for a page.
+    """
+    what = headers.get("Sec-Fetch-Dest")
+    return what in _SHOWN if what is not None else "application/xhtml+xml" in headers.get("Accept", "")
 
 
 def whole(status: int, content: object, content_type: str) -> web.Response:

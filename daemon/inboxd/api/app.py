@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -23,6 +24,7 @@ from inboxd.api.routes import ROUTES
 from inboxd.api.scopes import check
 from inboxd.api.wire.shapes import Request
 from inboxd.errors import InboxdError, Invalid
+from inboxd.mail import glean
 from inboxd.model import InboxId
 from inboxd.services import Services
 
@@ -154,10 +156,10 @@ class Door:
         if route.lines is not None:
             return await self._stream(route, request, arguments)
         if not route.held:
-            return answers.whole(route.status, await route.handler(self._services, **arguments), route.content_type)
+            return await _whole(route, request, await route.handler(self._services, **arguments))
         async with self.held.until_stop(), while_client_waits(request):
             content = await route.handler(self._services, **arguments)
-        return answers.whole(route.status, content, route.content_type)
+        return await _whole(route, request, content)
 
     async def _stream(self, route: Route, request: web.Request, arguments: dict[str, object]) -> web.StreamResponse:
         """A failure after the first line becomes the last line."""
@@ -170,6 +172,15 @@ class Door:
                 raise
             await stream.write(error_body(status_of(error), str(error), request.path))
         return await stream.finish()
+
+
+async def _whole(route: Route, request: web.Request, content: object) -> web.StreamResponse:
+    """A mail's HTML goes out as it is, but to a browser that is to show it: no header keeps that from connecting to
+    whom it names.
+    """
+    if route.content_type == answers.HTML and isinstance(content, str) and answers.is_shown(request.headers):
+        content = await asyncio.to_thread(glean.disarmed, content)
+    return answers.whole(route.status, content, route.content_type)
 
 
 def _segments(raw_path: str) -> list[str]:

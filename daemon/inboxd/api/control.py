@@ -10,7 +10,7 @@ from inboxd.accounts import open_account
 from inboxd.api.answers import Emit
 from inboxd.api.gate import new_key
 from inboxd.api.outgoing import control_draft_of, wire_names
-from inboxd.api.wire.connectors import ConnectorSyncRequestResult, SyncQuery
+from inboxd.api.wire.connectors import ConnectorSyncRequestResult, EventQuery, SyncQuery
 from inboxd.api.wire.control import (
     Arrival,
     ConnectorStatus,
@@ -20,26 +20,31 @@ from inboxd.api.wire.control import (
     KeyDto,
     MailPlace,
     NewKey,
+    PageTimedEvents,
     ProbeQuery,
     ProgressDto,
     StepLine,
     SyncLine,
+    TimedEvent,
+    TimedEventDto,
     WatchQuery,
 )
 from inboxd.api.wire.declared import MistakeDto
 from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sent import SentEmailDto
+from inboxd.api.wire.usage import UsageDto
 from inboxd.bus import Hint
 from inboxd.direct import sync_now
 from inboxd.mails import Message
 from inboxd.matching import LOOK_BACK
-from inboxd.model import ConnectorId, InboxId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
+from inboxd.model import ConnectorId, EventId, InboxId, KeyId, MessageFilter, MessageId, Progress, Window, utc_now
 from inboxd.outbox import Once
 from inboxd.probe import probe
 from inboxd.roundtrip import roundtrip
 from inboxd.services import Services
 from inboxd.settings import mask_url
-from inboxd.store import connectors, inboxes, keys, messages, outbox_list, sent, tallies
+from inboxd.store import connectors, events, inboxes, keys, messages, outbox_list, sent, tallies
+from inboxd.usage import usage_of
 
 KEEP_ALIVE_SECONDS = 15.0
 _ROWS_AT_ONCE = 200
@@ -103,6 +108,24 @@ async def _name_of(services: Services, message: Message) -> str | None:
 async def get_place(services: Services, id: MessageId) -> MailPlace:
     """Where a mail lies in its external mailbox, its flags there and its labels."""
     return MailPlace.of(await messages.get(services.store, id))
+
+
+async def get_usage(services: Services, id: ConnectorId) -> UsageDto:
+    """What a connector takes of what it may."""
+    return UsageDto.of(await usage_of(services, await connectors.get(services.store, id)))
+
+
+async def get_events(services: Services, id: ConnectorId, query: EventQuery) -> PageTimedEvents:
+    """A page of one connector's events, each with how long it took."""
+    await connectors.get(services.store, id)
+    window = query.window()
+    page = await events.page(services.store, window, connector_id=id, type=query.event_type)
+    return PageTimedEvents.of(window, page, TimedEvent.of)
+
+
+async def get_event(services: Services, id: EventId) -> TimedEventDto:
+    """One event with its logs and how long it took."""
+    return TimedEventDto.whole(await events.get(services.store, id))
 
 
 class _Arrivals:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -19,15 +18,12 @@ from inboxd.dashboard import consent, guard, overview, staged
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit, page_number
 from inboxd.direct import sync_now
 from inboxd.errors import NotFound
-from inboxd.model import Connection, Connector, ConnectorId, EventId, Kind, Status, Window, utc_now
-from inboxd.outbox import RouteId
-from inboxd.providers import habits
-from inboxd.services import Services
-from inboxd.store import connectors, events, outbox, tallies
+from inboxd.model import ConnectorId, EventId, Kind, Status, Window, utc_now
+from inboxd.store import connectors, events, tallies
+from inboxd.usage import usage_of
 
 _EVENTS: Final = 25
 _MOST_LINES: Final = 1_000
-_DAY: Final = timedelta(days=1)
 
 
 async def show_all(visit: Visit) -> Shown:
@@ -50,7 +46,7 @@ async def show(visit: Visit) -> Shown:
             "imap": imap,
             "smtp": smtp,
             "standing": await consent.standing(services, connector.id, (imap, smtp)),
-            "budget": await _budget(services, connector, smtp) if smtp is not None else None,
+            "usage": await usage_of(services, connector),
             "mailboxes": await tallies.of_mailboxes(services.store, connector.id),
             "history": _spans(services.roster.history(connector.id)),
             "moods": overview.MOODS,
@@ -60,15 +56,6 @@ async def show(visit: Visit) -> Shown:
             "last": max(0, (found.total - 1) // _EVENTS),
         },
     )
-
-
-async def _budget(services: Services, connector: Connector, smtp: Connection) -> tuple[int, int] | None:
-    """How many mails its server took in the last day, and how many it may be given; None where no limit is known."""
-    known = habits(smtp.host, connector.email_address)
-    most = services.settings.outbox.per_day or known.per_day
-    if not most:
-        return None
-    return len(await outbox.handed_over_since(services.store, RouteId(connector.id), utc_now() - _DAY)), most
 
 
 def _spans(history: tuple[Status, ...]) -> list[tuple[Status, float]]:
@@ -148,6 +135,7 @@ async def _delete(visit: Visit, id: ConnectorId) -> Answered:
 _ACTIONS: Final[dict[str, Callable[[Visit, ConnectorId], Awaitable[Answered]]]] = {
     "sync": _sync,
     "test": staged.show,
+    "roundtrip": staged.show_trip,
     "pause": partial(_enable, enabled=False),
     "resume": partial(_enable, enabled=True),
     "delete": _delete,

@@ -37,7 +37,9 @@ class Counts:
         return await self._recent("inboxes", lambda: tallies.of_inboxes(self._services.store))
 
     async def by_hour(self) -> dict[InboxId, list[int]]:
-        """How many messages came in each of the last 24 hours, the oldest first; inboxes without any are left out."""
+        """How many messages came in each of the last 24 hours, the oldest first, first loads passed over; inboxes
+        without any are left out.
+        """
         until = utc_now() + timedelta(seconds=1)
         return await self._recent("hours", lambda: tallies.by_hour(self._services.store, until, HOURS))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from http import HTTPStatus
 from typing import Final
 from uuid import UUID
@@ -27,10 +26,6 @@ _FRAME: Final = (
     "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline';"
     " img-src data:{remote}; font-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
-# Chromium connects to the server of a link with rel=preconnect whatever the policy says, and to that of a frame before
-# it refuses to load it. As text, for what is no tag to one parser may be one to another; a meta means nothing there.
-_LINK_TAG: Final = re.compile(r"<link(?=[\s/>])", re.IGNORECASE)
-_FRAME_TAG: Final = re.compile(r"(</?)((?:i|fenced)?frame|frameset|portal|object)(?=[\s/>])", re.IGNORECASE)
 _AROUND: Final = (
     '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
     '<base target="_blank"><style>body{margin:1rem;font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere;'
@@ -97,12 +92,7 @@ def _html(raw: bytes) -> str:
     body = parse.body(raw)
     if body.html is None:
         return glean.html_of_text(body.text or "")
-    return glean.with_images(_disarmed(body.html), parse.images(raw))
-
-
-def _disarmed(html: str) -> str:
-    """Without the elements for whose sake a browser connects to a server before it asks the policy."""
-    return _FRAME_TAG.sub(r"\1no-\2", _LINK_TAG.sub("<meta", html))
+    return glean.with_images(glean.disarmed(body.html), parse.images(raw))
 
 
 async def attachment(visit: Visit) -> web.StreamResponse:

@@ -38,6 +38,12 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
+def took(span: timedelta | None) -> str:
+    """How long something lasted, likewise: 90 ms, 2.4 s, 3 min; nothing is known of what is None."""
+    seconds = None if span is None else span.total_seconds()
+    return f"{seconds:.1f} s" if seconds is not None and 1 <= seconds < 9.95 else duration(seconds)
+
+
 def size(count: float) -> str:
     """A number of bytes: 812 B, 4.2 KB, 17 MB."""
     if count < 1000:
@@ -157,6 +163,6 @@ _ENVIRONMENT: Final = Environment(
     lstrip_blocks=True,
 )
 _FILTERS: Final[tuple[Callable[..., str], ...]] = (
-    duration, size, number, ago, span, until, clock, brief, plural, sh, told, without_command, bars, curve,
+    duration, took, size, number, ago, span, until, clock, brief, plural, sh, told, without_command, bars, curve,
 )  # fmt: skip
 _ENVIRONMENT.filters |= {one.__name__: one for one in _FILTERS}  # pyright: ignore[reportAttributeAccessIssue]

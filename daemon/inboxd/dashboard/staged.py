@@ -8,14 +8,18 @@ from typing import Any, Final
 from aiohttp import web
 
 from inboxd.accounts import open_account
+from inboxd.api.wire.control import ProbeQuery
 from inboxd.dashboard import guard, overview, render
 from inboxd.dashboard.page import Visit
-from inboxd.model import Account, ConnectorId, Kind, Step
+from inboxd.errors import InboxdError
+from inboxd.model import Account, Connector, ConnectorId, Kind, Step
 from inboxd.probe import probe
+from inboxd.roundtrip import own_address, roundtrip
 from inboxd.store import connectors
 
 _HERE: Final = "<!-- here -->"
 _LOG_LINES: Final = 400
+_WAIT_SECONDS: Final = ProbeQuery().seconds
 
 
 async def streamed(
@@ -46,14 +50,50 @@ async def streamed(
 
 async def show(visit: Visit, id: ConnectorId) -> web.StreamResponse:
     """Test the stored connections of a connector."""
+    connector, accounts = await _tested(visit, id)
+    return await _shown(visit, connector, accounts, steps(visit, accounts))
+
+
+async def show_trip(visit: Visit, id: ConnectorId) -> web.StreamResponse:
+    """Send a connector a mail of its own and wait for it."""
+    connector, accounts = await _tested(visit, id)
+    return await _shown(visit, connector, accounts, _trip(visit, connector))
+
+
+async def _tested(visit: Visit, id: ConnectorId) -> tuple[Connector, list[Account]]:
     connector = await connectors.get(visit.services.store, id)
     accounts: list[Account] = []
     for kind in Kind:
         connection = await connectors.connection(visit.services.store, id, kind)
         if connection is not None:
             accounts.append(open_account(visit.services.vault, connection))
-    name = overview.called(connector)
-    return await streamed(visit, "test.html", {"connector": connector, "name": name}, steps(visit, accounts))
+    return connector, accounts
+
+
+async def _shown(
+    visit: Visit, connector: Connector, accounts: list[Account], pieces: AsyncIterator[str]
+) -> web.StreamResponse:
+    """The page of a connector's tests; `address` is where a mail to itself would go, None where it cannot send one."""
+    both = {account.kind: account for account in accounts}
+    address = own_address(connector, both[Kind.SMTP]) if len(both) == len(Kind) else None
+    named = {"connector": connector, "name": overview.called(connector), "address": address}
+    return await streamed(visit, "test.html", named, pieces)
+
+
+async def _trip(visit: Visit, connector: Connector) -> AsyncIterator[str]:
+    """The steps of a mail on its way and back as list items, then a line that sums them up."""
+    log: list[str] = []
+    good = True
+    yield render.page("trip_begin.html", {"seconds": _WAIT_SECONDS})
+    try:
+        async for step in roundtrip(visit.services, connector.id, log.append, _WAIT_SECONDS):
+            good = good and step.ok
+            yield render.page("step.html", {"step": step})
+    except InboxdError as error:  # it could not even begin
+        yield render.page("trip_none.html", {"reason": str(error)})
+        good = False
+    yield render.page("step_end.html", {"log": log[-_LOG_LINES:]})
+    yield render.page("trip_sum.html", {"good": good})
 
 
 async def steps(visit: Visit, accounts: list[Account], outcome: list[Step] | None = None) -> AsyncIterator[str]:

@@ -183,6 +183,7 @@ async def add(
     loaded: Loaded | None,
     epoch: datetime | None,
     event_id: EventId | None,
+    lasted: timedelta | None,
 ) -> Outcome:
     """What `messages.add_batch` promises."""
     await lock_connector(connection, place.connector_id)
@@ -201,7 +202,7 @@ async def add(
     if said := [bounce for one in stored for bounce in fresh[one.uid].incoming.digest.bounces]:
         await bounces.note(connection, place.connector_id, said)
     if event_id is not None and stored:
-        await events.count(connection, event_id, place.connector_id, len(stored))
+        await events.count(connection, event_id, place.connector_id, len(stored), lasted)
     return Outcome(tuple(stored), len(moved), len(ready) - len(moved) - len(stored))
 
 

@@ -54,6 +54,20 @@ class Moment(TypeDecorator[datetime]):
 
 
 @final
+class Span(TypeDecorator[timedelta]):
+    """How long something lasted, kept as microseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:
+        return None if value is None else value // _TICK
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:
+        return None if value is None else value * _TICK
+
+
+@final
 class CleanText(TypeDecorator[str]):
     """Text of any origin, cleaned on the way in."""
 

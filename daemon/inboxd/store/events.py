@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.model import ConnectorId, Event, EventId, EventStatus, EventType, Page, Window, utc_now
@@ -15,10 +16,20 @@ from inboxd.store.straight import Straight
 
 _LISTED = [column for column in EVENTS.c if column is not EVENTS.c.logs]
 _NAMES = [field.name for field in fields(Event)]
+
+
+def _newest(new: ColumnElement[timedelta | None]) -> ColumnElement[timedelta | None]:
+    """What a row that is there is given for its duration: the new one, if it is known."""
+    return func.coalesce(new, EVENTS.c.duration)
+
+
 _COUNT = Straight(
     inserts_of(
         EVENTS,
-        lambda new: new.on_conflict_do_update(index_elements=["id"], set_={"size": EVENTS.c.size + new.excluded.size}),
+        lambda new: new.on_conflict_do_update(
+            index_elements=["id"],
+            set_={"size": EVENTS.c.size + new.excluded.size, "duration": _newest(new.excluded.duration)},
+        ),
     ),
     _NAMES,
 )
@@ -29,7 +40,8 @@ _ENDS = tuple(
         inserts_of(
             EVENTS,
             lambda new, names=names: new.on_conflict_do_update(
-                index_elements=["id"], set_={name: new.excluded[name] for name in names}
+                index_elements=["id"],
+                set_={name: new.excluded[name] for name in names} | {"duration": _newest(new.excluded.duration)},
             ),
         ),
         _NAMES,
@@ -72,23 +84,33 @@ async def finish(
     size: int | None = None,
     message: str | None = None,
     logs: str | None = None,
+    duration: timedelta | None = None,
 ) -> None:
     """Set how an event ended, made now if no batch made it before; NotFound when the connector is gone.
 
-    A `size` of None keeps what the batches have counted.
+    A `size` or `duration` of None keeps what the batches have counted.
     """
 
     async def work(connection: AsyncConnection) -> None:
         await lock_connector(connection, connector_id)
-        event = Event(event_id, connector_id, type, status, size or 0, utc_now(), message, logs)
+        event = Event(event_id, connector_id, type, status, size or 0, utc_now(), message, logs, duration=duration)
         await _ENDS[size is not None].rows(connection, columns_of(event))
 
     await store.write_at_once(work)
 
 
-async def count(connection: AsyncConnection, event_id: EventId, connector_id: ConnectorId, mails: int) -> None:
-    """Inside a transaction: add to a sync's event, made now as a success if it is the first time."""
-    event = Event(event_id, connector_id, EventType.SYNC, EventStatus.SUCCESS, mails, utc_now())
+async def count(
+    connection: AsyncConnection,
+    event_id: EventId,
+    connector_id: ConnectorId,
+    mails: int,
+    duration: timedelta | None = None,
+) -> None:
+    """Inside a transaction: add to a sync's event, made now as a success if it is the first time.
+
+    `duration` is that of the sync so far.
+    """
+    event = Event(event_id, connector_id, EventType.SYNC, EventStatus.SUCCESS, mails, utc_now(), duration=duration)
     await _COUNT.rows(connection, columns_of(event))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, literal, or_, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -133,16 +133,18 @@ async def add_ready(
     loaded: Loaded | None = None,
     epoch: datetime | None = None,
     event_id: EventId | None = None,
+    lasted: timedelta | None = None,
     bulk: bool = False,
 ) -> Outcome:
     """As `add_batch`; `bulk` as by `Store.write_at_once`. `cursor` is where the cursor goes to unless that is
     backwards; its marks of a first load count only where the mailbox had another incarnation.
 
     For messages of a first load: the mark goes down to what is `loaded`, and they are created by its `epoch`.
+    `lasted` is how long the sync of the event took so far.
     """
 
     async def work(connection: AsyncConnection) -> Outcome:
-        return await batches.add(connection, place, inbox_id, ready, cursor, loaded, epoch, event_id)
+        return await batches.add(connection, place, inbox_id, ready, cursor, loaded, epoch, event_id, lasted)
 
     return await store.write_at_once(work, bulk=bulk)
 

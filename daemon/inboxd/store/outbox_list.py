@@ -7,17 +7,17 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import RowMapping, bindparam, delete, func, select, update
+from sqlalchemy import RowMapping, bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.errors import Conflict, NotFound
 from inboxd.model import ConnectorId, Page, SentId, SentState, Window, utc_now
-from inboxd.outbox import RELAY, WAITING, Census, Chore, Delivery, Entry, Recipient, Record, Try
+from inboxd.outbox import RELAY, WAITING, Census, Chore, Delivery, Entry, Recipient, Record, RouteId, Try
 from inboxd.store import settling
 from inboxd.store.engine import Store
 from inboxd.store.rows import Condition, in_order, in_span, paged, record_of
 from inboxd.store.schema import SENT
-from inboxd.store.schema_outbox import CHORES, IDEMPOTENCY, OUTBOX, RECIPIENTS, TRIES, UNDONE
+from inboxd.store.schema_outbox import CHORES, HANDED_OVER, IDEMPOTENCY, OUTBOX, RECIPIENTS, TRIES, UNDONE
 
 _PRUNED_AT_ONCE: Final = 5_000
 _COUNTED: Final = [state for state in SentState if state not in (SentState.SENT, SentState.CANCELLED)]
@@ -37,6 +37,9 @@ _CENSUS = (
     .where(UNDONE)
     .group_by(OUTBOX.c.state)
 )
+_HANDED_OVER = select(
+    func.count(), func.coalesce(func.sum(case((TRIES.c.ended_at >= bindparam("lately"), 1), else_=0)), 0)
+).where(TRIES.c.route == bindparam("of_route"), HANDED_OVER, TRIES.c.ended_at >= bindparam("since"))
 _AGAIN = (
     update(OUTBOX)
     .where(OUTBOX.c.seq == bindparam("of_seq"))
@@ -61,6 +64,17 @@ async def page(
         listed = _ENTRIES.where(OUTBOX.c.seq.in_(seqs)).order_by(*in_order(OUTBOX, window))
         rows = (await connection.execute(listed)).mappings().all()
         return Page(tuple(record_of(Entry, row) for row in rows), total)
+
+    return await store.read(look)
+
+
+async def handed_over(store: Store, route: RouteId, since: datetime, lately: datetime) -> tuple[int, int]:
+    """How many whole mails the route's server was handed from `since` on, and how many of them from `lately` on."""
+
+    async def look(connection: AsyncConnection) -> tuple[int, int]:
+        asked = {"of_route": route, "since": since, "lately": lately}
+        in_all, of_late = (await connection.execute(_HANDED_OVER, asked)).one()
+        return in_all, int(of_late)
 
     return await store.read(look)
 

@@ -1,4 +1,4 @@
-"""The tables, but for the outbox's. A change here needs a new revision in migrations/; a test compares the two.
+"""The tables, but for those in schema_*.py. A change here needs a new revision in migrations/; a test compares the two.
 
 Each listed table has `seq`, its row's number in order of arrival and the tie-breaker of every order by time, beside the
 `id` the outside sees. Bytes of mails are in tables of their own, so that no list ever reads past them.
@@ -22,7 +22,18 @@ from sqlalchemy import (
 )
 
 from inboxd.model import EventStatus, EventType, InboxType, Kind, ProxyKind, SentState, Tls
-from inboxd.store.columns import SERIAL, Attachments, CleanText, Mailbox, Mailboxes, Moment, Scopes, Strings, one_of
+from inboxd.store.columns import (
+    SERIAL,
+    Attachments,
+    CleanText,
+    Mailbox,
+    Mailboxes,
+    Moment,
+    Scopes,
+    Span,
+    Strings,
+    one_of,
+)
 from inboxd.webhooks import ResultType, WebhookEvent
 
 TABLES = MetaData(
@@ -259,6 +270,7 @@ EVENTS = Table(
     Column("message", CleanText),
     Column("seen", Boolean, nullable=False),
     Column("logs", CleanText),
+    Column("duration", Span),
     Index(None, "connector_id", "created_at", "seq"),
     Index(None, "created_at", "seq"),
 )
@@ -336,15 +348,6 @@ WEBHOOKS = Table(
     Column("failures", Integer, nullable=False),
     Index(None, "inbox_id", "created_at", "seq"),
     Index(None, "created_at", "seq"),
-)
-
-TRAFFIC = Table(
-    "traffic",
-    TABLES,
-    Column("host", CleanText, primary_key=True),
-    Column("username", CleanText, primary_key=True),
-    Column("hour", Integer, primary_key=True, autoincrement=False),
-    Column("received_bytes", BigInteger, nullable=False),
 )
 
 # What is to be posted outlives the mail it tells of: neither the mail nor its inbox is referred to.

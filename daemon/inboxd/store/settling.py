@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -161,7 +161,8 @@ async def _conclude(connection: AsyncConnection, mine: Sequence[tuple[RowMapping
         known[one["sent_seq"]].append(one)
     words = {verdict.id: _words(verdict, known[row["seq"]]) for row, verdict in mine}
     events = [
-        event_of(row["connector_id"], verdict.state, words[verdict.id], now, verdict.logs) for row, verdict in mine
+        event_of(row["connector_id"], verdict.state, words[verdict.id], now, verdict.logs, _lasted(verdict.tried))
+        for row, verdict in mine
     ]
     shown = ((row["seq"], verdict.state, words[verdict.id], verdict.tried.ended_at) for row, verdict in mine)
     chores = [_chore(row, verdict, chore, now) for row, verdict in mine for chore in verdict.chores]
@@ -290,7 +291,12 @@ async def tell(connection: AsyncConnection, events: Iterable[Event | None]) -> N
 
 
 def event_of(
-    connector_id: ConnectorId | None, state: SentState, words: str, now: datetime, logs: str | None = None
+    connector_id: ConnectorId | None,
+    state: SentState,
+    words: str,
+    now: datetime,
+    logs: str | None = None,
+    lasted: timedelta | None = None,
 ) -> Event | None:
     """How a mail of the connector stands, as an event; None without a connector."""
     if connector_id is None:
@@ -298,7 +304,12 @@ def event_of(
     went = state is SentState.SENT
     status = EventStatus.SUCCESS if went else EventStatus.CONNECTION_ERROR
     message = f"{state.value}: {words}"
-    return Event(EventId(uuid4()), connector_id, EventType.SEND, status, int(went), now, message, logs)
+    return Event(EventId(uuid4()), connector_id, EventType.SEND, status, int(went), now, message, logs, duration=lasted)
+
+
+def _lasted(tried: Try) -> timedelta:
+    """A clock that was set back meanwhile makes none that is less than nothing."""
+    return max(tried.ended_at - tried.began_at, timedelta())
 
 
 def _onward(row: RowMapping, verdict: Verdict) -> dict[str, Any]:

@@ -7,15 +7,47 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, final
 
-from sqlalchemy import case, cast, func, select, text
+from sqlalchemy import BigInteger, Select, bindparam, case, func, select, text, type_coerce, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.model import ConnectorId, InboxId
 from inboxd.store.columns import microseconds_of
 from inboxd.store.engine import Store
-from inboxd.store.schema import CURSORS, MESSAGES
+from inboxd.store.schema import CONNECTORS, CURSORS, MESSAGES
 
 _HOUR: Final = timedelta(hours=1)
+_SINCE, _UNTIL = bindparam("since", type_=BigInteger), bindparam("until", type_=BigInteger)
+
+
+def _by_hour(dialect: str) -> Select[InboxId, int, int]:
+    """Inboxes, hours after `since` and how many messages came then, found in the gaps between first loads."""
+    epoch, created = type_coerce(CURSORS.c.backfill_epoch, BigInteger), type_coerce(MESSAGES.c.created_at, BigInteger)
+    loads = (
+        select(CONNECTORS.c.inbox_id, epoch.label("first"), (epoch + CURSORS.c.last_uid + 1).label("end"))
+        .join(CURSORS, CURSORS.c.connector_id == CONNECTORS.c.id)
+        .where(epoch + CURSORS.c.last_uid >= _SINCE, epoch < _UNTIL)
+        .cte("loads")
+    )
+    ended = func.max(loads.c.end).over(partition_by=loads.c.inbox_id, order_by=loads.c.first, rows=(None, -1))
+    gaps = union_all(
+        select(loads.c.inbox_id, func.coalesce(ended, _SINCE).label("first"), loads.c.first.label("end")),
+        select(loads.c.inbox_id, func.max(loads.c.end), _UNTIL).group_by(loads.c.inbox_id),
+        select(CONNECTORS.c.inbox_id, _SINCE, _UNTIL)
+        .where(CONNECTORS.c.inbox_id.not_in(select(loads.c.inbox_id)))
+        .distinct(),
+    ).cte("gaps")
+    hour = (created - _SINCE) // (3600 * 1_000_000)
+    counted = (
+        select(gaps.c.inbox_id, hour.label("hour"), func.count())
+        .join(MESSAGES, MESSAGES.c.inbox_id == gaps.c.inbox_id)
+        .where(created >= gaps.c.first, created < gaps.c.end)
+        .group_by(gaps.c.inbox_id, "hour")
+    )
+    # PostgreSQL may go over the hours instead of over the gaps; SQLite would go over the loads, too, for their sake.
+    return counted if dialect == "sqlite" else counted.where(created >= _SINCE, created < _UNTIL)
+
+
+_BY_HOUR: Final = {dialect: _by_hour(dialect) for dialect in ("sqlite", "postgresql")}
 _SIZES: Final = {
     "sqlite": text("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"),
     "postgresql": text("SELECT pg_database_size(current_database())"),
@@ -47,19 +79,18 @@ async def of_inboxes(store: Store) -> dict[InboxId, Tally]:
 
 
 async def by_hour(store: Store, until: datetime, hours: int) -> dict[InboxId, list[int]]:
-    """How many messages came in each of the last `hours` hours, the oldest first; inboxes without any are left out."""
+    """How many messages came in each of the last `hours` hours, the oldest first, in the inboxes of connectors; those
+    without any are left out.
+
+    What the first load of a mailbox brought did not come then, and is passed over: a load is a span of time, right
+    before it began and as many microseconds long as there are UIDs, so that its messages are not even looked at.
+    """
     since = until - hours * _HOUR
-    start = microseconds_of(since)
-    hour = (cast(MESSAGES.c.created_at, MESSAGES.c.seq.type) - start) // (3600 * 1_000_000)
-    wanted = (
-        select(MESSAGES.c.inbox_id, hour.label("hour"), func.count())
-        .where(MESSAGES.c.created_at >= since, MESSAGES.c.created_at < until)
-        .group_by(MESSAGES.c.inbox_id, "hour")
-    )
+    asked = {"since": microseconds_of(since), "until": microseconds_of(until)}
 
     async def look(connection: AsyncConnection) -> dict[InboxId, list[int]]:
         counts: defaultdict[InboxId, list[int]] = defaultdict(lambda: [0] * hours)
-        for inbox_id, at, count in await connection.execute(wanted):
+        for inbox_id, at, count in await connection.execute(_BY_HOUR[connection.dialect.name], asked):
             counts[inbox_id][min(max(int(at), 0), hours - 1)] = count
         return dict(counts)
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd.store.engine import Store
 from inboxd.store.rows import inserts_of
-from inboxd.store.schema import TRAFFIC
+from inboxd.store.schema_traffic import TRAFFIC
 
 Hours = Mapping[int, int]
 _ADD = inserts_of(

@@ -10,13 +10,13 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from inboxd.api.wire.connectors import ConnectorSyncRequestResult
+from inboxd.api.wire.connectors import ConnectorEventDto, ConnectorEventProjection, ConnectorSyncRequestResult
 from inboxd.api.wire.declared import MistakeDto
 from inboxd.api.wire.outbox import OutboxCensus
 from inboxd.api.wire.sending import Lines
-from inboxd.api.wire.shapes import Answer, Date, Line, Request, Sparse
+from inboxd.api.wire.shapes import Answer, Date, Line, PageOf, Request, Sparse
 from inboxd.mails import Message
-from inboxd.model import ApiKey, Connector, DayBudget, Kind, Progress, Scope, State, Status, Step
+from inboxd.model import ApiKey, Connector, DayBudget, Event, Kind, Progress, Scope, State, Status, Step
 from inboxd.outbox import Dsn
 
 
@@ -254,6 +254,38 @@ class MailPlace(Answer):
             flags=list(message.flags),
             labels=list(message.labels),
         )
+
+
+class TimedEvent(ConnectorEventProjection):
+    """An event in a list, with what MailSlurp's form of it has no room for: how long it took, null where that is
+    unknown.
+    """
+
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The wire form of an event in a list."""
+        return super().of(event).model_copy(update={"seconds": _seconds(event)})
+
+
+class TimedEventDto(ConnectorEventDto):
+    """One event with its logs and how long it took, likewise."""
+
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The wire form of one event, without its logs."""
+        return super().of(event).model_copy(update={"seconds": _seconds(event)})
+
+
+def _seconds(event: Event) -> float | None:
+    return None if event.duration is None else event.duration.total_seconds()
+
+
+class PageTimedEvents(PageOf[TimedEvent]):
+    pass
 
 
 class SyncLine(Sparse):
