@@ -196,6 +196,19 @@ async def test_pages_of_a_search_neither_repeat_nor_miss(store: Store, linked: L
             assert seen == (expected if ascending else expected[::-1])
 
 
+async def test_a_search_that_is_not_counted_to_its_end_has_the_same_pages(store: Store, linked: Linked) -> None:
+    await put(store, linked, *("common rare" if number % 10 == 0 else "common" for number in range(100)))
+    await catch_up(store)
+    for words, ascending in (("common", True), ("common", False), ("rare", False)):
+        for number in range(6):
+            window, chosen = Window(page=number, size=4, ascending=ascending), MessageFilter(search=words)
+            cut = await messages.page(store, chosen, window, count_to=(number + 1) * 4 + 1)
+            whole = await messages.page(store, chosen, window)
+            assert cut.rows == whole.rows
+            assert cut.total >= min(whole.total, (number + 1) * 4 + 2)
+            assert cut.total == whole.total or cut.total > (number + 1) * 4 + 1
+
+
 async def test_search_goes_with_the_other_filters(store: Store, linked: Linked) -> None:
     other = await link(store, "other")
     ids = await put(store, linked, "needle", "needle", "hay")
