@@ -1,15 +1,16 @@
-"""`python -m bench [latency|reader|first-sync|lists|pages|waits|sending|idle …]`: run the named benchmarks, or all."""
+"""`python -m bench [NAME …]`: run the named benchmarks, or all of them."""
 
 from __future__ import annotations
 
 import argparse
 
-from bench import first_sync, idle, latency, lists, pages, reader, sending, waits
+from bench import distant, first_sync, idle, latency, lists, pages, reader, sending, waits
 
 BENCHMARKS = {
     "latency": latency.main,
     "reader": reader.main,
     "first-sync": first_sync.main,
+    "distant": distant.main,
     "lists": lists.main,
     "pages": pages.main,
     "waits": waits.main,

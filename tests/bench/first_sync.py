@@ -19,6 +19,7 @@ import corpus
 from bench import peers
 from bench.peers import Taken
 from bench.report import heading
+from servers import Listener
 from servers.certs import issue
 from servers.daemon import Daemon
 from servers.dovecot import Dovecot, User
@@ -29,14 +30,16 @@ GOALS = {"mbsync": 3.0, "imapflow": 2.0, "SQLite alone": 1 / 1.5}
 PEAK_MB = 150
 
 
-def inboxd(folder: Path, dovecot: Dovecot, user: User, *, count: int, authorities: Path) -> Taken:
+def inboxd(
+    folder: Path, dovecot: Dovecot, user: User, *, count: int, authorities: Path, server: Listener | None = None
+) -> Taken:
     """From the request that creates the connector until it listens for new mail, everything stored."""
     daemon = Daemon(folder, authorities)
     daemon.settings = {}
     daemon.start()
     try:
         began = time.perf_counter()
-        connector = daemon.connect(user, dovecot.starttls)
+        connector = daemon.connect(user, server or dovecot.starttls)
         while daemon.status(connector)["state"].lower() != "idle":
             time.sleep(0.2)  # each look counts the inbox: seldom enough not to be what is measured
         took = time.perf_counter() - began

