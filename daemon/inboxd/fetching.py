@@ -25,8 +25,8 @@ from inboxd.uids import UidSet
 
 BATCH_BYTES: Final = 8 << 20
 BATCH_COUNT: Final = 1000
-_LITTLE_BYTES: Final = 512 << 10  # of a transaction that somebody in a hurry may have to wait for
-_LITTLE_COUNT: Final = 64
+_LITTLE_BYTES: Final = 256 << 10  # of a transaction that somebody in a hurry may have to wait for
+_LITTLE_COUNT: Final = 8
 _FEW_COUNT: Final = 10  # new mails at a time that are not a bulk
 _UNIT_BYTES: Final = 2 << 20  # of mail read at a time, while more comes in
 _UNIT_COUNT: Final = 100
@@ -128,7 +128,8 @@ class Writer:
         if self._writing is None or self._writing.done():
             await self._settled()
             self._begin()
-        elif self._is_full:
+            return
+        while self._is_full and not self._writing.done():
             self._taken.clear()
             await self._taken.wait()
 

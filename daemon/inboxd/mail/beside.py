@@ -158,7 +158,8 @@ class _Worker:
             for mail in mails:
                 memory.write(mail)
         self._write(json.dumps([len(mail) for mail in mails]).encode() + b"\n")
-        answers = json.loads(self._read())
+        # One by one: a long text read at once would keep the interpreter from everybody else for milliseconds.
+        answers = [json.loads(line) for line in self._read(len(mails))]
         if size > SHARED_BYTES:
             os.ftruncate(self._shared, SHARED_BYTES)
         return answers
@@ -167,19 +168,20 @@ class _Worker:
         assert self._process.stdin is not None
         self._process.stdin.write(line)
 
-    def _read(self) -> bytes:
-        """One line, in pieces; each must come in time."""
+    def _read(self, count: int) -> list[bytes]:
+        """So many lines, in pieces; each must come in time."""
         pieces: list[bytes] = []
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as ready:
             ready.register(self._process.stdout, selectors.EVENT_READ)
-            while not pieces or not pieces[-1].endswith(b"\n"):
+            while count > 0:
                 if not ready.select(ANSWER_SECONDS):
                     raise TimeoutError
                 if not (piece := os.read(self._process.stdout.fileno(), 1 << 20)):
                     raise EOFError
                 pieces.append(piece)
-        return b"".join(pieces)
+                count -= piece.count(b"\n")
+        return b"".join(pieces).splitlines()
 
     def close(self) -> None:
         """End the process, and wait for that."""

@@ -1,4 +1,4 @@
-"""A parser process's side of beside.py: a line with the mails' sizes comes, a line with what they are goes back."""
+"""A parser process's side of beside.py: a line with the mails' sizes comes, a line for each mail goes back."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def main(shared: int) -> None:
     asked = sys.stdin.buffer  # a line is only asked for when the one before is answered: none waits in its buffer
     with mmap.mmap(shared, SHARED_BYTES, prot=mmap.PROT_READ) as memory:
         while select.select([asked], [], [], IDLE_SECONDS)[0] and (line := asked.readline()):
-            answer = json.dumps(_answers(shared, memory, json.loads(line)), ensure_ascii=False)
-            sys.stdout.buffer.write(answer.encode("utf-8", "surrogatepass") + b"\n")
+            for answer in _answers(shared, memory, json.loads(line)):
+                text = json.dumps(answer, ensure_ascii=False)
+                sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass") + b"\n")
             sys.stdout.buffer.flush()
 
 

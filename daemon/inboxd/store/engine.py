@@ -71,6 +71,7 @@ class Store:
         self._write_turns = asyncio.Semaphore(database.writers)
         self._bulk_turns = asyncio.Semaphore(max(1, database.writers - 1))
         self._hurried_at = float("-inf")
+        self._checkpoints_often: bool | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
         self._flights = Flights()
@@ -156,6 +157,9 @@ class Store:
     async def _transact(self, fn: Work[T], at_once: AtOnce | None = None) -> T:
         with translated(self._database.writer.url):
             async with self._database.writer.connect() as connection:
+                if (often := self.hurried) is not self._checkpoints_often:
+                    await self._database.checkpoint(connection, often=often)
+                    self._checkpoints_often = often
                 begun = time.perf_counter()
                 work = _in_transaction(fn, connection)
                 value = await (at_once(connection, work) if at_once else work)
