@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from inboxd import sync
 from inboxd.errors import StoreError
-from inboxd.fetching import BATCH_COUNT, Writer
-from inboxd.mails import Spooled
+from inboxd.fetching import BATCH_COUNT, Reading, Writer
+from inboxd.mails import Fetched, Spooled
 from inboxd.model import Trigger
 from inboxd.spool import Spool
 from inboxd.store import messages
-from inboxd.store.batches import Ready
 from inboxd.store.engine import Store
 from servers.daemon import Daemon
 from servers.dovecot import User
@@ -150,10 +149,10 @@ async def test_while_others_write_first_no_more_than_a_batch_waits(
 
     async with reading(store, Plenty(4_000), tmp_path) as run:
 
-        async def counting(writer: Writer, ready: list[Ready], cursor: int = 0) -> None:
+        async def counting(writer: Writer, batch: Sequence[Fetched], reading: Reading, cursor: int = 0) -> None:
             nonlocal came, most
-            came += len(ready)
-            await put(writer, ready, cursor)
+            came += len(batch)
+            await put(writer, batch, reading, cursor)
             most = max(most, came - run.done)
 
         monkeypatch.setattr(Writer, "put", counting)

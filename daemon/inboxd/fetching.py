@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Final, final
 
 from inboxd import logs, metrics
@@ -23,7 +25,7 @@ from inboxd.store import messages
 from inboxd.store.batches import Ready
 from inboxd.uids import UidSet
 
-BATCH_BYTES: Final = 8 << 20
+BATCH_BYTES: Final = 6 << 20
 BATCH_COUNT: Final = 1000
 _LITTLE_BYTES: Final = 256 << 10  # of a transaction that somebody in a hurry may have to wait for
 _LITTLE_COUNT: Final = 8
@@ -35,7 +37,10 @@ _MUCH_COUNT: Final = 100  # as many as a first load begins with
 _QUICK_COUNT: Final = 2  # of mails that are parsed where they arrive
 _QUICK_BYTES: Final = 32 << 10
 _MOST_HOLES: Final = 100_000  # each is remembered
+_MOST_READING: Final = 2  # units: one is made ready here while another is parsed beside
+_GATHERING_SECONDS: Final = 0.25  # how long mails of a first load wait for more
 LINGER_SECONDS: Final = 0.25  # how long a started unit may wait for more of the same FETCH
+Reading = list[Ready] | asyncio.Future[list[Ready]]
 _log = logs.logger("sync")
 
 
@@ -95,8 +100,42 @@ async def drain(
         large += [message for message in accepted if not message.whole]
         ended = stream.finished and not large and not run.holes and not run.keeps_cursor
         cursor = complete_to() if ended else 0
-        await writer.put(await _read(run, [message for message in accepted if message.whole]), cursor)
+        whole = [message for message in accepted if message.whole]
+        await writer.put(whole, _read(run, whole), cursor)
     return large
+
+
+@final
+class _Unit:
+    """Messages on their way: being read, then waiting to be written; and the marks that hold once they are."""
+
+    def __init__(self, batch: Sequence[Fetched], reading: Reading, cursor: int) -> None:
+        self.count = len(batch)
+        self.size_bytes = sum(len(message.raw) for message in batch)
+        self.cursor = cursor
+        self.loaded: Loaded | None = None
+        self._reading = reading
+
+    @property
+    def is_read(self) -> bool:
+        """Whether they can be taken."""
+        return isinstance(self._reading, list) or self._reading.done()
+
+    async def read(self) -> None:
+        """Until they can be taken."""
+        if not isinstance(self._reading, list):
+            self._reading = await self._reading
+
+    def take(self, most_count: float, most_bytes: float) -> list[Ready]:
+        """The first of them, at most so many; at least one, if there are any."""
+        ready = self._reading if isinstance(self._reading, list) else self._reading.result()
+        sizes = accumulate(len(one.incoming.fetched.raw) for one in ready)
+        fitting = sum(1 for _ in takewhile(most_bytes.__ge__, sizes))
+        count = min(len(ready), max(1, int(min(most_count, fitting))))
+        taken, self._reading = ready[:count], ready[count:]
+        self.count -= count
+        self.size_bytes -= sum(len(one.incoming.fetched.raw) for one in taken)
+        return taken
 
 
 @final
@@ -110,36 +149,46 @@ class Writer:
     def __init__(self, run: Pass, epoch: datetime | None = None) -> None:
         self._run = run
         self._epoch = epoch
-        self._waiting: list[Ready] = []
-        self._waiting_bytes = 0
-        self._cursor = 0
+        self._units: deque[_Unit] = deque()
         self._loaded: Loaded | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._taken = asyncio.Event()
+        self._begun = self._leaving = False
+        self._moved = asyncio.Event()  # something was read, or taken
 
     async def __aenter__(self) -> Writer:
         return self
 
-    async def put(self, ready: list[Ready], cursor: int = 0) -> None:
-        """Begin to write, or leave it for the next batch; waits when that is full."""
-        self._waiting += ready
-        self._waiting_bytes += sum(len(one.incoming.fetched.raw) for one in ready)
-        self._cursor = cursor
+    async def put(self, batch: Sequence[Fetched], reading: Reading, cursor: int = 0) -> None:
+        """Begin to write what is made of a batch, or leave it for the next transaction; waits when much waits."""
+        self._units.append(_Unit(batch, reading, cursor))
+        if isinstance(reading, asyncio.Future):
+            reading.add_done_callback(lambda _: self._moved.set())
+        self._moved.set()
         if self._writing is None or self._writing.done():
             await self._settled()
             self._begin()
-            return
-        while self._is_full and not self._writing.done():
-            self._taken.clear()
-            await self._taken.wait()
+        while self._is_full and not self._writing_ended:
+            self._moved.clear()
+            await self._moved.wait()
 
     def mark(self, loaded: Loaded) -> None:
-        """What was put so far reaches so far down: kept with the next batch, at the latest when this is left."""
-        self._loaded = loaded
+        """What was put so far reaches so far down: kept with the last of it, at the latest when this is left."""
+        if self._units:
+            self._units[-1].loaded = loaded
+        else:
+            self._loaded = loaded
 
     @property
     def _is_full(self) -> bool:
-        return self._waiting_bytes >= BATCH_BYTES or len(self._waiting) >= BATCH_COUNT
+        return (
+            sum(unit.size_bytes for unit in self._units) >= BATCH_BYTES
+            or sum(unit.count for unit in self._units) >= BATCH_COUNT
+            or sum(not unit.is_read for unit in self._units) > _MOST_READING
+        )
+
+    @property
+    def _writing_ended(self) -> bool:
+        return self._writing is None or self._writing.done()
 
     def _begin(self) -> None:
         self._writing = asyncio.create_task(self._write())  # noqa: TID251 - ends before this object's block
@@ -148,37 +197,62 @@ class Writer:
         if self._writing is not None:
             await self._writing
 
-    def _take(self) -> list[Ready]:
-        """What goes into the next transaction: all that waits, or little while somebody else is in a hurry to write."""
-        count = len(self._waiting)
-        if self._run.target.store.hurried:
-            sizes = accumulate(len(one.incoming.fetched.raw) for one in self._waiting[:_LITTLE_COUNT])
-            count = max(1, sum(size <= _LITTLE_BYTES for size in sizes))
-        batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._waiting_bytes -= sum(len(one.incoming.fetched.raw) for one in batch)
-        return batch
+    def _take(self) -> tuple[list[Ready], int, Loaded | None]:
+        """What goes into the next transaction: all that is read, or little while somebody else is in a hurry to write;
+        and the marks that hold then.
+        """
+        batch: list[Ready] = []
+        cursor, loaded, self._loaded = 0, self._loaded, None
+        hurried = self._run.target.store.hurried
+        count, size = (_LITTLE_COUNT, _LITTLE_BYTES) if hurried else (math.inf, math.inf)
+        while self._units and self._units[0].is_read and count > 0 and size > 0:
+            unit = self._units[0]
+            taken = unit.take(count, size)
+            batch += taken
+            count -= len(taken)
+            size -= sum(len(one.incoming.fetched.raw) for one in taken)
+            if unit.count == 0:
+                self._units.popleft()
+                cursor, loaded = unit.cursor or cursor, unit.loaded or loaded
+        return batch, cursor, loaded
 
     async def _write(self) -> None:
         """Until nothing waits: what has come must not wait for what is still to come."""
         try:
-            while True:
-                batch = self._take()
-                cursor, loaded = 0, None
-                if not self._waiting:
-                    cursor, loaded, self._loaded = self._cursor, self._loaded, None
-                self._taken.set()
+            while self._units or self._loaded is not None:
+                if self._units:
+                    await self._units[0].read()
+                await self._gather()
+                batch, cursor, loaded = self._take()
+                self._moved.set()
                 await commit(self._run, batch, cursor, loaded, self._epoch)
-                if not self._waiting:
-                    return
+                self._begun = True
         finally:
-            self._taken.set()
+            self._moved.set()
+
+    async def _gather(self) -> None:
+        """Until a first load, its newest mails written, has read enough for a transaction that is worth its time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GATHERING_SECONDS):
+                while self._gathers:
+                    self._moved.clear()
+                    await self._moved.wait()
+
+    @property
+    def _gathers(self) -> bool:
+        if self._epoch is None or not self._begun or self._leaving or self._run.target.store.hurried:
+            return False
+        read = [unit for unit in self._units if unit.is_read]
+        return sum(one.size_bytes for one in read) < BATCH_BYTES and sum(one.count for one in read) < BATCH_COUNT
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # No TaskGroup: until Python 3.13 one whose child fails last leaves its parent marked as being cancelled.
         try:
+            self._leaving = True
+            self._moved.set()
             if error is None or isinstance(error, MailServerError):
                 await self._settled()  # which has often taken what waits by then
-                if self._waiting or self._loaded is not None:
+                if self._units or self._loaded is not None:
                     self._begin()
                     await self._settled()
         finally:
@@ -195,20 +269,21 @@ async def store_headers(run: Pass, large: list[Fetched], writer: Writer) -> set[
         with suppress(CommandRefused):
             header = await run.session.header(message.uid)
         if header:
-            await writer.put(await _read(run, [replace(message, raw=header)]))
+            cut = [replace(message, raw=header)]
+            await writer.put(cut, _read(run, cut))
         else:
             missing.add(message.uid)
     return missing
 
 
-async def _read(run: Pass, batch: list[Fetched]) -> list[Ready]:
-    """Hash and parse messages and make rows of them, in a thread: two would only wait for each other.
+def _read(run: Pass, batch: list[Fetched]) -> Reading:
+    """Hash and parse messages and make rows of them, in a thread.
 
     What is quick takes less time than it takes to change threads twice.
     """
     if _is_quick(batch):
         return _ready_all(run.target, batch)
-    return await asyncio.to_thread(_ready_all, run.target, batch)
+    return asyncio.get_running_loop().run_in_executor(None, _ready_all, run.target, batch)
 
 
 def _is_quick(batch: list[Fetched]) -> bool:

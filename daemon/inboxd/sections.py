@@ -159,7 +159,7 @@ class ImapSettings(Section):
     retry_first_seconds: float = Field(default=1.0, gt=0, description="First back-off after a failure.")
     retry_most_seconds: float = Field(default=600.0, gt=0, description="Longest back-off after failures.")
     max_message_bytes: int = Field(default=100_000_000, ge=1_000, description="Larger mails are kept as headers.")
-    buffer_bytes: int = Field(default=8_388_608, ge=65_536, description="Received but not yet stored, a session.")
+    buffer_bytes: int = Field(default=4_194_304, ge=65_536, description="Received but not yet stored, a session.")
     compress: Literal["auto", "always", "never"] = Field(default="auto", description="COMPRESS=DEFLATE (RFC 4978).")
     connections: int = Field(default=3, ge=1, description="An account's at a time; a provider may allow others.")
     logins_at_once: int = Field(default=20, ge=1, description="IMAP logins under way at the same time.")
