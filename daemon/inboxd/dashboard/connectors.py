@@ -50,6 +50,7 @@ async def show(visit: Visit) -> Shown:
             "mailboxes": await tallies.of_mailboxes(services.store, connector.id),
             "history": _spans(services.roster.history(connector.id)),
             "moods": overview.MOODS,
+            "said": overview.said,
             "events": found.rows,
             "total": found.total,
             "number": window.page,

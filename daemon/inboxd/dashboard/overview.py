@@ -52,7 +52,7 @@ class Line:
     @property
     def word(self) -> str:
         """What it is doing."""
-        return self.status.state.value if self.connector.enabled else "paused"
+        return said(self.status.state) if self.connector.enabled else "paused"
 
     @property
     def mood(self) -> str:
@@ -76,6 +76,11 @@ MOODS: Final[dict[State, str]] = {
     State.PARKED: "bad",
     State.NEEDS_REAUTH: "bad",
 }
+
+
+def said(state: State) -> str:
+    """A state in a word or two for people."""
+    return "needs sign-in" if state is State.NEEDS_REAUTH else state.value
 
 
 def called(connector: Connector) -> str:

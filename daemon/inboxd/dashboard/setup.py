@@ -24,13 +24,22 @@ from inboxd.dashboard import render, staged
 from inboxd.dashboard.connectors import id_of
 from inboxd.dashboard.guidance import advice
 from inboxd.dashboard.page import Answered, Moved, Shown, Visit
-from inboxd.discover.found import Endpoint, Found
+from inboxd.discover.found import Endpoint, Found, Source
 from inboxd.discover.search import discover
 from inboxd.errors import Conflict, Invalid, NotFound
 from inboxd.model import Account, Connection, Connector, ConnectorId, Kind, Step
 from inboxd.store import connectors, grants
 
 TLS: Final = (("implicit", "TLS"), ("starttls", "STARTTLS"), ("none", "none"))
+_SOURCES: Final = {
+    Source.TABLE: "the list of providers that comes with inboxd",
+    Source.AUTOCONFIG: "the domain's own settings file",
+    Source.WELL_KNOWN: "the domain's own settings file",
+    Source.ISPDB: "Thunderbird's list of providers",
+    Source.SRV: "the domain's DNS, service records",
+    Source.MX: "the domain's DNS, mail exchangers",
+    Source.GUESS: "trying what is usual, where a server answered",
+}
 _FIELDS: Final = (
     "name", "email", "password",
     "imap_host", "imap_port", "imap_tls", "imap_user",
@@ -288,6 +297,7 @@ def _form(
         "found": found,
         "connector": connector,
         "tls": TLS,
+        "sources": _SOURCES,
         "advice": advice((given["imap_host"], given["smtp_host"])),
         "action": visit.request.path,
     }
