@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from api_site import KEY, MAIL, Site, open_site
 from inboxd.budgets import Purpose
+from inboxd.dashboard import overview
 from inboxd.dashboard.counts import FRESH_SECONDS, Counts
 from inboxd.dashboard.sessions import Sessions
 from inboxd.model import ConnectorId, DayBudget, State, Status, utc_now
@@ -235,7 +236,7 @@ async def test_connector_is_shown_whatever_state_it_is_in(
     async with signed_in(site) as opened:
         for path in ("/", "/ui/connectors", f"/ui/connectors/{made['id']}"):
             page = await look(opened, path)
-            assert f"</span>{state.value}</span>" in page
+            assert f"</span>{overview.said(state)}</span>" in page
             assert ("canary" in page) == (path != "/ui/connectors")  # the list is short
 
 

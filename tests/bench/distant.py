@@ -35,7 +35,7 @@ def _line(target: Listener) -> Generator[Listener]:
 
 def main(*, quick: bool) -> None:
     """Three rounds; one when `quick`."""
-    count = 500 if quick else 5_000
+    count = 500 if quick else 3_000
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.chmod(0o755)

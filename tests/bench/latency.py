@@ -112,7 +112,7 @@ def _start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 def main(*, quick: bool) -> None:
     """Interleaved rounds."""
-    times = 50 if quick else 200
+    times = 50 if quick else 120
     heading(f"latency: EXISTS on the wire to committed, {times} mails of {len(MAIL)} bytes a round")
     ratios: dict[str, list[float]] = {case: [] for case in CASES}
     for _ in range(1 if quick else 3):

@@ -5,7 +5,6 @@ The peer asks for the total and the page as anybody would, on the same file and 
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import sqlite3
@@ -19,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from bench.mailboxes import COMMON, EVERYWHERE, NONE, RARE, Shelves, build
+from bench.mailboxes import COMMON, EVERYWHERE, NONE, RARE, Shelves, put
 from bench.report import heading
 from servers import LOOPBACK
 from servers.certs import issue
@@ -191,13 +190,13 @@ def main(*, quick: bool) -> None:
         daemon.settings = {}
         daemon.state_dir.mkdir(mode=0o700)
         database = daemon.state_dir / "inboxd.db"
-        shelves = asyncio.run(build(f"sqlite:///{database}", count))
+        shelves = put(database, count)
         with closing(sqlite3.connect(database)) as reader:
             wanted = "SELECT created_at FROM messages WHERE inbox_id = ? ORDER BY created_at LIMIT 1 OFFSET ?"
             (micro,) = reader.execute(wanted, (shelves.largest.hex, count // 2)).fetchone()
         daemon.start()
         try:
             middle = datetime.fromtimestamp(micro // 1_000_000, UTC).replace(microsecond=micro % 1_000_000)
-            _measure(daemon, database, _lists(shelves, count, middle), 50 if quick else 100)
+            _measure(daemon, database, _lists(shelves, count, middle), 50)
         finally:
             daemon.stop()

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from bench.mailboxes import COMMON, EVERYWHERE, build
+from bench.mailboxes import COMMON, EVERYWHERE, put
 from bench.report import heading
 from inboxd.model import Connector, ConnectorId, Inbox, InboxId, utc_now
 from inboxd.store import connectors
@@ -131,9 +131,9 @@ def main(*, quick: bool) -> None:
         daemon = Daemon(folder, issue(folder).ca_file)
         daemon.settings = {}
         daemon.state_dir.mkdir(mode=0o700)
-        url = f"sqlite:///{daemon.state_dir / 'inboxd.db'}"
-        asyncio.run(build(url, count))
-        asyncio.run(_link_more(url))
+        database = daemon.state_dir / "inboxd.db"
+        put(database, count)
+        asyncio.run(_link_more(f"sqlite:///{database}"))
         daemon.start()
         try:
             with closing(Browser(daemon)) as browser:

@@ -171,7 +171,7 @@ async def _measure(inboxd: Server, bare: Server, *, quick: bool) -> None:
         print(f"inboxd / bare server, {what}: {of(inboxd.answers) / of(bare.answers):.2f}")
     print(f"inboxd / bare server, first answer to last: {_middle(inboxd.spans) / _middle(bare.spans):.2f}")
     heading("1,000 who wait while nothing happens")
-    costs = [await server.idle(1000, 3 if quick else 15) for server in (bare, inboxd)]
+    costs = [await server.idle(1000, 3 if quick else 8) for server in (bare, inboxd)]
     print(f"inboxd / bare server, memory of a waiter: {costs[1] / costs[0]:.2f}")
 
 
