@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any, Final, TypeGuard, final
@@ -48,11 +49,14 @@ def digest_and_hash(mail: bytes | bytearray | Spooled) -> tuple[Digest, bytes]:
 class Parsers:
     """At most `most` processes, started when they are needed; they end by themselves when there is nothing to do.
 
-    Safe for threads, in which it blocks. Closing ends the processes.
+    Safe for threads, in which it blocks: `threads` are for that, two for each process, so that what one was told is
+    made use of while it is asked again. Closing ends the processes.
     """
 
     def __init__(self, most: int | None = None) -> None:
-        self._turns = threading.Semaphore(most or max(1, (os.cpu_count() or 1) // 2))
+        most = most or max(1, (os.cpu_count() or 1) // 2)
+        self.threads = ThreadPoolExecutor(2 * most, "parsing")
+        self._turns = threading.Semaphore(most)
         self._rested: list[_Worker] = []
         self._closed = False
 
@@ -76,6 +80,7 @@ class Parsers:
 
     def __exit__(self, _kind: object, _error: BaseException | None, _trace: TracebackType | None) -> None:
         self._closed = True
+        self.threads.shutdown(wait=False, cancel_futures=True)
         while self._rested:
             self._rested.pop().close()
 
