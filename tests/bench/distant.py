@@ -5,18 +5,13 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
-import corpus
 from bench import first_sync, peers
 from bench.report import heading
 from servers import LOOPBACK, Listener
-from servers.certs import issue
-from servers.dovecot import Dovecot
 
 ROUND_TRIP_MILLISECONDS = 40
 GOAL = 2.0
@@ -36,25 +31,13 @@ def _line(target: Listener) -> Generator[Listener]:
 def main(*, quick: bool) -> None:
     """Three rounds; one when `quick`."""
     count = 500 if quick else 3_000
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        folder.chmod(0o755)
-        certificates = issue(folder)
-        dovecot = Dovecot(folder / "dovecot", certificates)
-        dovecot.start()
-        try:
-            user = dovecot.user()
-            dovecot.bulk_load(user, corpus.messages(count))
-            dovecot.fetch_all(user)
-            heading(f"first sync of {count} messages, {ROUND_TRIP_MILLISECONDS} ms away")
-            with _line(dovecot.starttls) as far:
-                who: dict[str, first_sync.Peer] = {
-                    "socket drain": partial(peers.drain, server=far),
-                    "inboxd": partial(first_sync.inboxd, count=count, authorities=certificates.ca_file, server=far),
-                }
-                taken = first_sync.rounds(folder, dovecot, user, who, 1 if quick else 3)
-        finally:
-            dovecot.stop(kill=True)
+    with first_sync.far_mailbox(count) as (folder, certificates, dovecot, user), _line(dovecot.starttls) as far:
+        heading(f"first sync of {count} messages, {ROUND_TRIP_MILLISECONDS} ms away")
+        who: dict[str, first_sync.Peer] = {
+            "socket drain": partial(peers.drain, server=far),
+            "inboxd": partial(first_sync.inboxd, count=count, authorities=certificates.ca_file, server=far),
+        }
+        taken = first_sync.rounds(folder, dovecot, user, who, 1 if quick else 3)
     pairs = zip(taken["inboxd"], taken["socket drain"], strict=True)
     ratio = statistics.median(ours.seconds / bare.seconds for ours, bare in pairs)
     print(f"inboxd / socket drain: {ratio:.2f}   goal: {GOAL:g} at the most")

@@ -11,7 +11,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from bench import peers
 from bench.peers import Taken
 from bench.report import heading
 from servers import Listener
-from servers.certs import issue
+from servers.certs import Certificates, issue
 from servers.daemon import Daemon
 from servers.dovecot import Dovecot, User
 
@@ -78,31 +79,38 @@ def table(taken: Mapping[str, Sequence[Taken]]) -> None:
         print(f"{name:14}{seconds:7.2f} s{max(one.peak_mb for one in theirs):6.0f} MB{ratio:10.2f}  {goal}", flush=True)
 
 
-def main(*, quick: bool) -> None:
-    """Three rounds of each; one of a tenth of the mails when `quick`."""
-    if (words := peers.missing()) is not None:
-        sys.exit(words)
-    count = 1000 if quick else 10_000
+@contextmanager
+def far_mailbox(count: int) -> Generator[tuple[Path, Certificates, Dovecot, User]]:
+    """A Dovecot with so many messages of the corpus, and a folder to work in."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         folder.chmod(0o755)
         certificates = issue(folder)
-        peers.install_imapflow(folder / "imapflow")
         dovecot = Dovecot(folder / "dovecot", certificates)
         dovecot.start()
         try:
             user = dovecot.user()
             dovecot.bulk_load(user, corpus.messages(count))
             dovecot.fetch_all(user)  # Dovecot's own indexes are made once, before anybody is measured
-            size = sum(file.stat().st_size for file in (user.home / "Maildir").rglob("*.tests*"))
-            heading(f"first sync: {count} messages, {size / 1e6:.0f} MB, from a local Dovecot")
-            who: dict[str, Peer] = {
-                "socket drain": peers.drain,
-                "SQLite alone": peers.written,
-                "inboxd": partial(inboxd, count=count, authorities=certificates.ca_file),
-                "mbsync": peers.mbsync,
-                "imapflow": partial(peers.imapflow, installed=folder / "imapflow"),
-            }
-            table(rounds(folder, dovecot, user, who, 1 if quick else 3))
+            yield folder, certificates, dovecot, user
         finally:
             dovecot.stop(kill=True)
+
+
+def main(*, quick: bool) -> None:
+    """Three rounds of each; one of a tenth of the mails when `quick`."""
+    if (words := peers.missing()) is not None:
+        sys.exit(words)
+    count = 1000 if quick else 10_000
+    with far_mailbox(count) as (folder, certificates, dovecot, user):
+        peers.install_imapflow(folder / "imapflow")
+        size = sum(file.stat().st_size for file in (user.home / "Maildir").rglob("*.tests*"))
+        heading(f"first sync: {count} messages, {size / 1e6:.0f} MB, from a local Dovecot")
+        who: dict[str, Peer] = {
+            "socket drain": peers.drain,
+            "SQLite alone": peers.written,
+            "inboxd": partial(inboxd, count=count, authorities=certificates.ca_file),
+            "mbsync": peers.mbsync,
+            "imapflow": partial(peers.imapflow, installed=folder / "imapflow"),
+        }
+        table(rounds(folder, dovecot, user, who, 1 if quick else 3))
