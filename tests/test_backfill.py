@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest_asyncio
 
 from inboxd import direct, sync
 from inboxd.errors import MailServerError, SessionSpent
+from inboxd.imap.stream import Stream
 from inboxd.mails import Cursor, Loaded
 from inboxd.model import MessageFilter, Progress, State, Trigger, Window
 from inboxd.pace import Pace
@@ -288,22 +290,25 @@ async def test_a_sync_asked_for_counts_what_arrives_during_its_load(bench: Bench
 
 @pytest.mark.usefixtures("small_windows")
 async def test_mail_delivered_to_a_real_server_during_a_load_does_not_wait_for_its_end(
-    bench: Bench, dovecot: Dovecot
+    bench: Bench, dovecot: Dovecot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = dovecot.user()
     dovecot.bulk_load(user, [mail(number) for number in range(200)])
     linked = await bench.link(dovecot.starttls.port)
-    delivered = False
-
-    def deliver(_progress: Progress) -> None:
-        nonlocal delivered
-        if not delivered:
-            delivered = True
-            dovecot.append(user, mail(1000))
+    windows = 0
 
     async with session(account(dovecot.starttls, user)) as opened:
-        examined = await opened.examine("INBOX")
-        run = await sync.begin(linked.target, opened, examined, Trigger.START, report=deliver)
+        fetch = opened.fetch
+
+        def deliver(uids: str) -> AbstractContextManager[Stream]:
+            nonlocal windows
+            windows += 1
+            if windows == 2:
+                dovecot.append(user, mail(1000))
+            return fetch(uids)
+
+        monkeypatch.setattr(opened, "fetch", deliver)
+        run = await sync.begin(linked.target, opened, await opened.examine("INBOX"), Trigger.START)
         await sync.catch_up(run)
     order = [(await messages.get(linked.bench.store, key)).uid or 0 for key in run.ids]
     page = await messages.page(bench.store, MessageFilter((linked.connector.inbox_id,)), Window(size=1000))
